@@ -1,0 +1,1 @@
+"""Binance for Astra: Spot, USD-M and COIN-M futures, options."""

@@ -1,0 +1,1 @@
+"""One normalised API over many crypto trading venues: the core."""

@@ -1,0 +1,1 @@
+"""The data model. Boundary types are frozen pydantic models, hot-path types msgspec structs."""

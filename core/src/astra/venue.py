@@ -1,0 +1,213 @@
+"""The toolkit for venue authors: the base class of a venue plugin and its helpers.
+
+A venue is a class with hook implementations. Deriving from `Venue` gives it settings, HTTP clients behind one rate
+limiter, the market table, and — with a feed — live streams. What a venue adds is facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import anyio
+from pydantic import BaseModel, ConfigDict, Field
+
+from astra.errors import MarketNotFound, VenueError, hint
+from astra.hookspecs import API_VERSION, hookimpl
+from astra.models.accounts import AccountEvent
+from astra.models.credentials import Credentials
+from astra.models.markets import Market
+from astra.models.orderbook import OrderbookUpdate
+from astra.models.orders import OrderOptions
+from astra.models.protocols import Clock, Host, Stream
+from astra.models.trades import TradeEvent
+from astra.streams.feed import Channel, DataType, Feed, HistorySource, TicketSource
+from astra.streams.hub import Hub, HubSettings
+from astra.streams.stream import MarketStream
+from astra.trading.checks import ClientIdRule
+
+
+class VenueSettings(BaseModel):
+    """Settings every venue has; a venue's `settings.py` derives from it and adds hosts and options."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    markets_max_age_s: float = Field(default=3600.0, gt=0)
+    """Market lists older than this are refreshed in the background."""
+    request_timeout_s: float = Field(default=10.0, gt=0)
+    proxy: str | None = None
+    """HTTP(S) or SOCKS proxy URL for all connections of the venue."""
+    transport: str = "auto"
+    """WebSocket transport by name; `auto`: picows on asyncio, httpx-ws elsewhere."""
+    streams: HubSettings = HubSettings()
+
+
+class MarketTable:
+    """A venue's markets: loaded on first use, cached, refreshed in the background and on an unknown symbol.
+
+    When the venue is down the last good copy serves; `age_s` says how old it is.
+    """
+
+    UNKNOWN_RELOAD_S = 30.0
+    """An unknown symbol reloads the list at most this often."""
+
+    def __init__(
+        self, exchange: str, load: Callable[[], Awaitable[Sequence[Market]]], clock: Clock, max_age_s: float = 3600.0
+    ) -> None:
+        self._exchange = exchange
+        self._load = load
+        self._clock = clock
+        self._max_age_s = max_age_s
+        self._lock = anyio.Lock()
+        self._loaded_at: float | None = None
+        self._by_symbol: dict[str, Market] = {}
+        self._by_key: dict[tuple[str, str], Market] = {}
+        self.last_error: VenueError | None = None
+
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since the list was last loaded; None before the first time."""
+        return None if self._loaded_at is None else self._clock.monotonic() - self._loaded_at
+
+    async def all(self) -> Sequence[Market]:
+        """All markets, at most `max_age_s` old unless the venue is down."""
+        if self._loaded_at is None or self._clock.monotonic() - self._loaded_at > self._max_age_s:
+            await self.refresh(self._max_age_s)
+        return tuple(self._by_symbol.values())
+
+    async def get(self, symbol: str) -> Market:
+        """The market with this symbol. Raises `MarketNotFound` with the nearest symbol suggested."""
+        await self.all()
+        market = self._by_symbol.get(symbol)
+        if market is None and (self.age_s or 0.0) > self.UNKNOWN_RELOAD_S:
+            await self.refresh(self.UNKNOWN_RELOAD_S)
+            market = self._by_symbol.get(symbol)
+        if market is None:
+            raise MarketNotFound(
+                f"no market {symbol}.{hint(symbol, self._by_symbol)}", exchange=self._exchange
+            )
+        return market
+
+    async def native(self, product: str, native_symbol: str) -> Market:
+        """The market that the venue calls `native_symbol` in `product`. Raises `MarketNotFound`."""
+        await self.all()
+        market = self._by_key.get((product, native_symbol))
+        if market is None and (self.age_s or 0.0) > self.UNKNOWN_RELOAD_S:
+            await self.refresh(self.UNKNOWN_RELOAD_S)
+            market = self._by_key.get((product, native_symbol))
+        if market is None:
+            raise MarketNotFound(f"no {product} market {native_symbol!r}", exchange=self._exchange)
+        return market
+
+    def peek_native(self, product: str, native_symbol: str) -> Market | None:
+        """Like `native`, from what is loaded already, without waiting."""
+        return self._by_key.get((product, native_symbol))
+
+    async def refresh(self, older_than_s: float = 0.0) -> None:
+        """Load the list again unless it is younger than `older_than_s`. With a copy at hand a failing venue is
+        recorded in `last_error` and the copy stays; without one the error is raised."""
+        async with self._lock:
+            if self._loaded_at is not None and self._clock.monotonic() - self._loaded_at <= older_than_s:
+                return
+            try:
+                markets = await self._load()
+            except VenueError as error:
+                self.last_error = error
+                if self._loaded_at is None:
+                    raise
+                return
+            self._by_symbol = {market.symbol: market for market in markets}
+            self._by_key = {market.key: market for market in markets}
+            self._loaded_at = self._clock.monotonic()
+            self.last_error = None
+
+
+class Venue:
+    """Base class of venue plugins.
+
+    Class attributes a venue sets: `code` (exchange code), `settings_model`, `products` (its names of its API
+    families), `order_options` (its order options model, if any), `client_ids` (client order id rule by product, the
+    key "default" for all others). `api_version` is the plugin API the venue was written for.
+    """
+
+    code: ClassVar[str]
+    api_version: ClassVar[str] = API_VERSION
+    settings_model: ClassVar[type[VenueSettings]] = VenueSettings
+    products: ClassVar[Sequence[str]] = ()
+    order_options: ClassVar[type[OrderOptions] | None] = None
+    client_ids: ClassVar[Mapping[str, ClientIdRule]] = {}
+
+    def __init__(self, host: Host, settings: VenueSettings) -> None:
+        self.host = host
+        self.settings = settings
+        self.clock = host.clock
+        self.markets = MarketTable(self.code, self.list_markets, host.clock, settings.markets_max_age_s)
+
+    async def list_markets(self) -> Sequence[Market]:
+        """Implemented (and marked `@hookimpl`) by every venue."""
+        raise NotImplementedError
+
+    def client_id_rule(self, market: Market) -> ClientIdRule | None:
+        """The client order id rule that holds in the market."""
+        return self.client_ids.get(market.product) or self.client_ids.get("default")
+
+
+class StreamingVenue(Venue):
+    """A venue with a feed: implements `stream_orderbook` and `stream_trades` on the engine.
+
+    A subclass sets `feed`, `history` and, where its endpoints are ticketed, `tickets` in its constructor.
+    """
+
+    feed: Feed
+    history: HistorySource
+    tickets: TicketSource | None = None
+    _hub: Hub | None = None
+
+    @property
+    def hub(self) -> Hub:
+        """The engine's hub of this venue (made on first use)."""
+        if self._hub is None:
+            self._hub = Hub(
+                exchange=self.code,
+                feed=self.feed,
+                history=self.history,
+                tickets=self.tickets,
+                host=self.host,
+                transport=self.settings.transport,
+                proxy=self.settings.proxy,
+                settings=self.settings.streams,
+            )
+        return self._hub
+
+    @hookimpl
+    def stream_orderbook(self, markets: Sequence[Market]) -> Stream[OrderbookUpdate]:
+        return MarketStream.of(self.hub, DataType.ORDERBOOK, markets)
+
+    @hookimpl
+    def stream_trades(self, markets: Sequence[Market]) -> Stream[TradeEvent]:
+        return MarketStream.of(self.hub, DataType.TRADE, markets)
+
+
+class AccountStreamingVenue(StreamingVenue):
+    """A streaming venue that also has private streams.
+
+    `account_products` names the products whose private streams make up an account's events, one channel each.
+    """
+
+    account_products: ClassVar[Sequence[str]] = ()
+
+    def account_channels(self, credentials: Credentials) -> Sequence[Channel]:
+        """The private channels of an account: one for each of `account_products` that it has a key for."""
+        return [
+            Channel(DataType.ACCOUNT, product, credentials=credentials)
+            for product in self.account_products
+            if credentials.key_for(product) is not None
+        ]
+
+    @hookimpl
+    def stream_account(self, credentials: Credentials) -> Stream[AccountEvent]:
+        return MarketStream.of_account(self.hub, self.account_channels(credentials))
+
+
+AnyVenue = Any
+"""A venue plugin: usually a `Venue`, at the least an object with hook implementations."""

@@ -1,0 +1,1 @@
+"""Astra's command line."""

@@ -1,0 +1,1 @@
+"""Astra's HTTP server: API keys, metrics, the front-ends' host."""

@@ -1,0 +1,1 @@
+"""Astra's REST API as a plugin of the gateway."""

@@ -1,0 +1,1 @@
+"""A matching engine and loopback server that speak the venues' native protocols."""

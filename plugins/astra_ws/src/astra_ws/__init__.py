@@ -1,0 +1,1 @@
+"""Astra's WebSocket API as a plugin of the gateway."""
