@@ -11,7 +11,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from enum import StrEnum
+from random import Random
 from typing import Any, ClassVar, Protocol
 
 import msgspec
@@ -34,6 +34,11 @@ class Reject(Exception):
     Rules: insufficient-funds, post-only, fok, duplicate-client-order-id, order-not-found, market-not-found,
     market-closed, tick-size, lot-size, min-quantity, max-quantity, min-notional, reduce-only, stop-would-trigger,
     not-supported, invalid.
+
+    A price outside the market's limits is `tick-size`, a notional outside them `min-notional`. The engine itself
+    accepts a FOK order that cannot be filled and lets it expire at once (`EngineOrder.reason` "fok"), as it does with
+    IOC remainders ("ioc"), market orders that meet an empty book ("no-liquidity") and takers that would meet an order
+    of their own account ("self-trade"); a post-only order that would take is refused (`post-only`).
     """
 
     def __init__(self, rule: str, message: str = "") -> None:
@@ -151,7 +156,8 @@ class Account(msgspec.Struct):
     passphrase: str | None = None
     hedge_mode: bool = False
     settings: dict[str, Any] = msgspec.field(default_factory=dict)
-    """Leverage, margin mode and whatever else a protocol keeps per account."""
+    """Leverage, margin mode and whatever else a protocol keeps per account. The engine reads one entry:
+    `settings["leverage"]`, a mapping market symbol -> leverage, for initial margin (20 where it says nothing)."""
 
 
 class PublicTrade(msgspec.Struct, frozen=True):
@@ -178,7 +184,10 @@ class BookChange(msgspec.Struct, frozen=True):
 
 
 class OrderEvent(msgspec.Struct, frozen=True):
-    """Something happened to an order: NEW, TRADE, CANCELED, EXPIRED, AMENDED, TRIGGERED (`fill` with TRADE)."""
+    """Something happened to an order: NEW, TRADE, CANCELED, EXPIRED, AMENDED, TRIGGERED (`fill` with TRADE).
+
+    `order` is a copy: the order as it stood at that moment.
+    """
 
     kind: str
     order: EngineOrder
@@ -210,7 +219,11 @@ class Exchange(Protocol):
         ...
 
     def subscribe(self, listener: Callable[[EngineEvent], None]) -> None:
-        """Call `listener` with every event from now on."""
+        """Call `listener` with every event from now on.
+
+        Events come when a command is complete, in order; one command gives at most one `BookChange`, its last event.
+        A listener may look, but not place, amend or cancel.
+        """
         ...
 
     def account_of(self, key: str) -> Account | None: ...
@@ -239,8 +252,22 @@ class Exchange(Protocol):
 
     def cancel(self, account: Account, order_id: int) -> EngineOrder: ...
 
-    def order(self, account: Account, *, order_id: int | None = None, client_order_id: str | None = None) -> EngineOrder:
-        """Any order of the account, newest first among equal client ids. Raises `Reject("order-not-found")`."""
+    def fee_rates(self, market: str) -> tuple[Decimal, Decimal]:
+        """(maker, taker) as fractions of the value traded."""
+        ...
+
+    def order(
+        self,
+        account: Account,
+        *,
+        order_id: int | None = None,
+        client_order_id: str | None = None,
+        market: str | None = None,
+    ) -> EngineOrder:
+        """Any order of the account (in `market`, when given), newest first among equal client ids.
+
+        Client ids are unique among the open orders of an account in one market. Raises `Reject("order-not-found")`.
+        """
         ...
 
     def open_orders(self, account: Account, market: str | None = None) -> Sequence[EngineOrder]: ...
@@ -304,6 +331,9 @@ class SandboxSession(abc.ABC):
     def received(self, payload: str | bytes) -> None:
         """A frame from the client."""
 
+    def pong(self, payload: bytes) -> None:
+        """The client answered a ping (pings from the client are answered by the server itself)."""
+
     def tick(self, now_ms: int) -> None:
         """Called about every 50 ms: send what is due (batched diffs, server pings)."""
 
@@ -318,6 +348,10 @@ class SandboxVenue(abc.ABC):
     hosts: ClassVar[Mapping[str, str]]
     """The venue's hosts by the name of the setting that points at them -> "http" or "ws". The server opens one
     loopback port for each and hands the resulting settings to the venue plugin."""
+    fees: ClassVar[Mapping[str, tuple[Decimal, Decimal]]] = {}
+    """Product -> (maker, taker) fee rates; the engine's defaults for products left out."""
+    wallets: ClassVar[Mapping[str, str]] = {}
+    """Product -> wallet that pays for it. Left out: "spot" for spot markets, else a wallet named as the product."""
 
     def __init__(self, engine: Exchange, clock: Clock) -> None:
         self.engine = engine
@@ -327,6 +361,12 @@ class SandboxVenue(abc.ABC):
     @abc.abstractmethod
     def default_markets(cls, count: int | None = None) -> Iterable[Market]:
         """The markets that the sandbox lists: some of every product (`count`: this many in all)."""
+
+    @classmethod
+    def make_key(cls, random: Random) -> tuple[str, str, str | None]:
+        """Key, secret and passphrase (None: the venue has none) of a new account, in the venue's format."""
+        letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+        return "".join(random.choices(letters, k=64)), "".join(random.choices(letters, k=64)), None
 
     @abc.abstractmethod
     def http(self, request: HttpRequest) -> HttpResponse:
@@ -350,15 +390,22 @@ class SandboxVenue(abc.ABC):
 
 
 class Faults(msgspec.Struct):
-    """Faults that the server injects while set. Chances are per frame or request, drawn from the seeded generator."""
+    """Faults that the server injects while set. Chances are per frame or request, drawn from the seeded generator.
+
+    Frame faults concern WebSocket data frames that the venue sends on its own accord. Request faults concern every
+    HTTP request, WebSocket handshakes included; `lost_answer`, `server_error_after` and `late_request` only those that
+    `SandboxVenue.mutating` names.
+    """
 
     drop_frame: float = 0.0
     repeat_frame: float = 0.0
     reorder_frame: float = 0.0
+    """The frame is sent after the one that follows it (or after a second, if none follows)."""
     cut_connection: float = 0.0
     """The WebSocket is reset in the middle of a frame."""
     stall_s: float = 0.0
-    """All frames are held back for so long (once per setting)."""
+    """All frames of all connections are held back for so long, then sent in order. Set back to 0 by the server when
+    the stall begins: once per setting."""
     reset_request: float = 0.0
     """The connection is reset before the venue acted."""
     lost_answer: float = 0.0
@@ -368,8 +415,12 @@ class Faults(msgspec.Struct):
     server_error_after: float = 0.0
     """The venue acted, and answers 5xx."""
     rate_limited: float = 0.0
+    """429 without effect."""
     late_request: float = 0.0
     """The client sees a reset at once; the venue receives the request `late_s` later."""
     late_s: float = 1.0
     clock_skew_ms: int = 0
     """Added to the venue's clock."""
+    spare_answers: bool = True
+    """Frames that a session sends while it handles a frame of the client (acknowledgements, answers) are exempt from
+    the frame faults. False: they suffer them too."""
