@@ -174,7 +174,10 @@ class PublicTrade(msgspec.Struct, frozen=True):
 
 
 class BookChange(msgspec.Struct, frozen=True):
-    """The book of `market` changed: new totals at the prices that changed (0: level gone). `id` grows by one a change."""
+    """The book of `market` changed: new totals at the prices that changed (0: level gone).
+
+    `id` grows by one a change.
+    """
 
     market: str
     id: int
@@ -331,13 +334,13 @@ class SandboxSession(abc.ABC):
     def received(self, payload: str | bytes) -> None:
         """A frame from the client."""
 
-    def pong(self, payload: bytes) -> None:
+    def pong(self, payload: bytes) -> None:  # noqa: B027
         """The client answered a ping (pings from the client are answered by the server itself)."""
 
-    def tick(self, now_ms: int) -> None:
+    def tick(self, now_ms: int) -> None:  # noqa: B027
         """Called about every 50 ms: send what is due (batched diffs, server pings)."""
 
-    def closed(self) -> None:
+    def closed(self) -> None:  # noqa: B027
         """The connection is gone; forget it."""
 
 
