@@ -83,9 +83,7 @@ class MarketTable:
             await self.refresh(self.UNKNOWN_RELOAD_S)
             market = self._by_symbol.get(symbol)
         if market is None:
-            raise MarketNotFound(
-                f"no market {symbol}.{hint(symbol, self._by_symbol)}", exchange=self._exchange
-            )
+            raise MarketNotFound(f"no market {symbol}.{hint(symbol, self._by_symbol)}", exchange=self._exchange)
         return market
 
     async def native(self, product: str, native_symbol: str) -> Market:
@@ -173,11 +171,16 @@ class StreamingVenue(Venue):
                 history=self.history,
                 tickets=self.tickets,
                 host=self.host,
-                transport=self.settings.transport,
+                transport=lambda: self.host.transport(self.settings.transport),
+                now_ms=self.venue_now_ms,
                 proxy=self.settings.proxy,
                 settings=self.settings.streams,
             )
         return self._hub
+
+    def venue_now_ms(self) -> int:
+        """The venue's time in ms, for log-ins; a venue with a `VenueClock` overrides it."""
+        return self.clock.wall_ns() // 1_000_000
 
     @hookimpl
     def stream_orderbook(self, markets: Sequence[Market]) -> Stream[OrderbookUpdate]:

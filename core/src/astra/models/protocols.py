@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
+from anyio import Event
+
 Item = TypeVar("Item", covariant=True)
 
 
@@ -39,6 +41,10 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None: ...
 
+    async def wait(self, event: Event, seconds: float) -> bool:
+        """Wait for `event`, at most `seconds`; was it set?"""
+        ...
+
 
 class Host(Protocol):
     """What the application offers to a plugin."""
@@ -56,6 +62,12 @@ class Host(Protocol):
         """The plugin's own section of the configuration, not yet validated."""
         ...
 
-    def start_soon(self, work: Callable[..., Coroutine[Any, Any, None]], *args: object, name: str | None = None) -> None:
+    def transport(self, name: str) -> Any:
+        """The WebSocket transport (`astra.net.transports.Transport`) of that name; `auto` fits the event loop."""
+        ...
+
+    def start_soon(
+        self, work: Callable[..., Coroutine[Any, Any, None]], *args: object, name: str | None = None
+    ) -> None:
         """Run `work(*args)` in the application's task group."""
         ...

@@ -161,6 +161,8 @@ class BookRules(msgspec.Struct, frozen=True):
     silence_s: float | None = None
     audit_every_s: float | None = 600.0
     shared_sequence: bool = False
+    engine_ids: bool = False
+    """The venue's ids restart (with a connection, a day): the engine numbers the updates that consumers see."""
     keep_text: bool = False
     """The feed checks checksums over the venue's own number text: `delta` passes it, the book keeps it."""
 
@@ -327,9 +329,7 @@ class Feed(abc.ABC):
         """How the channel's book is kept."""
 
 
-def convert_levels(
-    levels: Sequence[Level], contract_size: float, *, inverse: bool
-) -> list[Level]:
+def convert_levels(levels: Sequence[Level], contract_size: float, *, inverse: bool) -> list[Level]:
     """Levels in contracts as levels in base units: `q x size`, inverse `q x size / price`."""
     if inverse:
         return [(price, quantity * contract_size / price) for price, quantity in levels]

@@ -1,0 +1,551 @@
+"""The hub of one venue: one upstream subscription per native book (trades, account), however many consumers.
+
+A *topic* is what one channel's data becomes: a synchronised book, a trade sequence, an account's events. Consumers
+hang on a topic by *taps*. A topic begins with its first tap and ends shortly after its last.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import anyio
+from pydantic import BaseModel, ConfigDict, Field
+
+from astra.errors import VenueError
+from astra.models.accounts import AccountEvent
+from astra.models.markets import Market
+from astra.models.orderbook import BookState, Integrity, Level, OrderbookUpdate
+from astra.models.protocols import Clock, Host
+from astra.models.trades import Gap, Trade
+from astra.net.transports import Transport
+from astra.streams.connection import Backoff, ConnectionContext, ConnectionPool
+from astra.streams.feed import BookInput, Channel, DataType, Feed, HistorySource, Seed, TicketSource
+from astra.streams.sync import BookLane, BookSync
+
+logger = logging.getLogger("astra.streams")
+
+
+class HubSettings(BaseModel):
+    """Settings of a venue's streams."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    linger_s: float = Field(default=2.0, ge=0)
+    """A subscription is kept for so long after its last consumer left."""
+    seeds_at_once: int = Field(default=4, ge=1)
+    """Book snapshots fetched at the same time."""
+    backoff_base_s: float = Field(default=0.25, gt=0)
+    backoff_cap_s: float = Field(default=30.0, gt=0)
+    """Reconnects and resynchronisations wait from base to cap, doubling, with jitter."""
+    connect_timeout_s: float = Field(default=10.0, gt=0)
+    tick_s: float = Field(default=0.25, gt=0)
+    """How often books are looked at (quiet markets, watchdogs, audits)."""
+    audits: bool = True
+    """Compare running books with fresh snapshots now and then."""
+
+
+class Tap(Protocol):
+    """A consumer's end of a topic."""
+
+    symbol: str
+
+    def put(self, item: Any) -> None: ...
+
+    def ended(self, error: Exception) -> None:
+        """The topic is over for good."""
+        ...
+
+
+class LiveBook:
+    """A running book, as others may look at it. Always current; nothing of it may be changed."""
+
+    __slots__ = ("_clock", "_sync", "market")
+
+    def __init__(self, sync: BookSync, market: str, clock: Clock) -> None:
+        self._sync = sync
+        self._clock = clock
+        self.market = market
+
+    @property
+    def state(self) -> BookState:
+        return self._sync.state
+
+    @property
+    def reason(self) -> str | None:
+        """Why the book is not LIVE."""
+        return self._sync.reason
+
+    @property
+    def best_bid(self) -> Level | None:
+        return self._sync.book.best_bid
+
+    @property
+    def best_ask(self) -> Level | None:
+        return self._sync.book.best_ask
+
+    def bids(self, depth: int | None = None) -> list[Level]:
+        """The best `depth` bids (None: all), by falling price."""
+        return self._sync.book.bids(depth)
+
+    def asks(self, depth: int | None = None) -> list[Level]:
+        """The best `depth` asks (None: all), by rising price."""
+        return self._sync.book.asks(depth)
+
+    @property
+    def update_id(self) -> int:
+        return self._sync.published_id
+
+    @property
+    def time(self) -> int | None:
+        """The venue's time of the last change, ms."""
+        return self._sync.time
+
+    @property
+    def received(self) -> int:
+        """When the last change was received, ns since the epoch."""
+        return self._sync.received
+
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since the last change was received; None before the first."""
+        if not self._sync.received:
+            return None
+        return max(0.0, (self._clock.wall_ns() - self._sync.received) / 1e9)
+
+    @property
+    def integrity(self) -> Integrity:
+        return self._sync.rules.integrity
+
+    def __repr__(self) -> str:
+        return f"<LiveBook {self.market} {self.state} bid={self.best_bid} ask={self.best_ask}>"
+
+
+class _Topic:
+    """What all topics share: taps, and the way to the connection."""
+
+    def __init__(self, hub: Hub, channel: Channel) -> None:
+        self.channel = channel
+        self.taps: list[Tap] = []
+        self._hub = hub
+
+    def refused(self, error: VenueError) -> None:
+        self._hub.forget(self)
+        for tap in list(self.taps):
+            tap.ended(error)
+
+    def tick(self, now: float) -> None:
+        """Called every `tick_s`."""
+
+
+class BookTopic(_Topic):
+    """A native book with its consumers. `symbol` names it first; markets that share it are taps of other symbols."""
+
+    def __init__(self, hub: Hub, channel: Channel) -> None:
+        super().__init__(hub, channel)
+        assert channel.market is not None
+        self.symbol = channel.market.symbol
+        rules = hub.feed.book_rules(channel)
+        self.sync = BookSync(self.symbol, rules, self, self._publish)
+        self._audits = hub.settings.audits
+        self._fetching = False
+        self._attempt = 0
+
+    def _publish(self, update: OrderbookUpdate) -> None:
+        for tap in self.taps:
+            tap.put(update)
+
+    def lane(self, joined: Callable[[BookLane], None] | None) -> BookInput:
+        return BookLane(self.sync, joined)
+
+    def opened(self) -> None:
+        self.sync.opened()
+
+    def acknowledged(self) -> None:
+        self.sync.acknowledged()
+
+    def closed(self, reason: str) -> None:
+        self.sync.closed(reason)
+
+    def refused(self, error: VenueError) -> None:
+        self.sync.closed(error.message)
+        super().refused(error)
+
+    def tick(self, now: float) -> None:
+        self.sync.tick(now)
+
+    # -- what the book asks for ---------------------------------------------------------------------------------
+
+    def seed_wanted(self) -> None:
+        if not self._fetching:
+            self._fetching = True
+            self._hub.start_soon(self._fetch_seeds, name=f"seed {self.symbol}")
+
+    def check_wanted(self) -> None:
+        if self._audits and self.sync.rules.seed is Seed.REST:
+            self._hub.start_soon(self._audit, name=f"audit {self.symbol}")
+        else:
+            self.sync.end_audit()
+
+    def resubscribe(self, reason: str) -> None:
+        if not self._fetching:
+            self._fetching = True
+            self._hub.start_soon(self._resubscribe, name=f"resubscribe {self.symbol}")
+
+    async def _fetch_seeds(self) -> None:
+        """One snapshot after the other, with growing pauses, until the book has what it needs."""
+        hub, sync = self._hub, self.sync
+        attempt = 0
+        try:
+            while sync.wants_seed and self.taps:
+                attempt += 1
+                if sync.rules.seed is Seed.IN_BAND:
+                    connection = hub.pool.connection_of(self.channel)
+                    if connection is not None:
+                        connection.request_snapshot(self.channel)
+                    await hub.clock.sleep(sync.rules.first_snapshot_s if attempt < 3 else hub.backoff.cap_s)
+                    continue
+                if attempt > 1:
+                    await hub.clock.sleep(hub.backoff.delay(attempt - 1, hub.random))
+                async with hub.seed_slots:
+                    if not sync.wants_seed:
+                        continue
+                    try:
+                        seed = await hub.history.book_seed(self.channel)
+                    except VenueError as error:
+                        sync.seed_failed()
+                        logger.warning("%s: no snapshot: %s", self.symbol, error)
+                        continue
+                sync.seed(seed, hub.clock.wall_ns(), hub.clock.monotonic())
+        finally:
+            self._fetching = False
+
+    async def _resubscribe(self) -> None:
+        hub = self._hub
+        try:
+            self._attempt = self._attempt + 1 if self.sync.stats.snapshots == 0 else 1
+            await hub.clock.sleep(hub.backoff.delay(self._attempt, hub.random))
+            connection = hub.pool.connection_of(self.channel)
+            if connection is not None:
+                connection.resubscribe(self.channel)
+        finally:
+            self._fetching = False
+
+    async def _audit(self) -> None:
+        try:
+            async with self._hub.seed_slots:
+                seed = await self._hub.history.book_seed(self.channel)
+        except VenueError as error:
+            logger.warning("%s: no snapshot to audit by: %s", self.symbol, error)
+            self.sync.end_audit()
+        else:
+            self.sync.audit(seed, self._hub.clock.monotonic())
+
+
+class _HoldingLane:
+    """A link's way into a topic of events: it delivers, or holds back until its link takes over."""
+
+    HOLD = 10_000
+
+    def __init__(self, deliver: Callable[[Sequence[Any]], None], probing: bool) -> None:
+        self._deliver = deliver
+        self._held: deque[Any] | None = deque(maxlen=self.HOLD) if probing else None
+        self._closed = False
+
+    def _put(self, items: Sequence[Any]) -> None:
+        if self._closed:
+            return
+        if self._held is not None:
+            self._held.extend(items)
+        else:
+            self._deliver(items)
+
+    def feed(self) -> None:
+        if self._held is not None:
+            held, self._held = list(self._held), None
+            self._deliver(held)
+
+    def close(self) -> None:
+        self._closed = True
+
+
+class TradeLane(_HoldingLane):
+    def __init__(self, topic: TradeTopic, probing: bool) -> None:
+        super().__init__(topic.deliver_held if probing else topic.deliver, probing)
+        self._topic = topic
+
+    @property
+    def market(self) -> str:
+        return self._topic.symbol
+
+    def trades(self, trades: Sequence[Trade]) -> None:
+        self._put(trades)
+
+    def feed(self) -> None:
+        super().feed()
+        self._deliver = self._topic.deliver
+
+
+class TradeTopic(_Topic):
+    """A market's trades with their consumers. A lost connection leaves a `Gap` in line, filled from the venue's
+    history where that has ids."""
+
+    REMEMBERED = 1024
+
+    def __init__(self, hub: Hub, channel: Channel) -> None:
+        super().__init__(hub, channel)
+        assert channel.market is not None
+        self.symbol = channel.market.symbol
+        self.last_id: str | None = None
+        self._recent: deque[str] = deque(maxlen=self.REMEMBERED)
+        self._gap_reason: str | None = None
+        self._waiting: deque[Trade] | None = None
+        self._subscribed = False
+
+    def lane(self, joined: Callable[[Any], None] | None) -> TradeLane:
+        lane = TradeLane(self, joined is not None)
+        if joined is not None:
+            joined(lane)  # nothing to wait for: what it holds is matched by id when it takes over
+        return lane
+
+    def deliver(self, trades: Sequence[Trade]) -> None:
+        if self._waiting is not None:
+            if len(self._waiting) == self._waiting.maxlen:
+                logger.warning("%s: trades came faster than a gap could be filled", self.symbol)
+            self._waiting.extend(trades)
+            return
+        recent = self._recent
+        for trade in trades:
+            recent.append(trade.id)
+            for tap in self.taps:
+                tap.put(trade)
+        if trades:
+            self.last_id = trades[-1].id
+
+    def deliver_held(self, trades: Sequence[Trade]) -> None:
+        """What a successor's link held back, without what the old one delivered already."""
+        known = set(self._recent)
+        self.deliver([trade for trade in trades if trade.id not in known])
+
+    def opened(self) -> None:
+        if self._gap_reason is not None and self._waiting is None:
+            self._waiting = deque(maxlen=10_000)
+
+    def acknowledged(self) -> None:
+        self._subscribed = True
+        if self._gap_reason is not None:
+            self._hub.start_soon(self._fill, name=f"fill {self.symbol}")
+
+    def closed(self, reason: str) -> None:
+        if self._subscribed:
+            self._gap_reason = reason
+        self._subscribed = False
+
+    async def _fill(self) -> None:
+        """Say that trades may be missing, then give those that the venue's history has."""
+        reason, self._gap_reason = self._gap_reason or "reconnected", None
+        missing: Sequence[Trade] | None = None
+        if self.last_id is not None:
+            try:
+                missing = await self._hub.history.trades_after(self.channel, self.last_id, self.symbol)
+            except VenueError as error:
+                logger.warning("%s: missed trades could not be fetched: %s", self.symbol, error)
+        if self._gap_reason is not None:
+            return  # lost again meanwhile: the next fill covers this one
+        held = list(self._waiting or ())
+        self._waiting = None
+        known = set(self._recent)
+        found = [trade for trade in missing or () if trade.id not in known]
+        known.update(trade.id for trade in found)
+        gap = Gap(self.symbol, self.last_id, reason, None if missing is None else len(found))
+        for tap in self.taps:
+            tap.put(gap)
+        self.deliver(found)
+        self.deliver([trade for trade in held if trade.id not in known])
+
+
+class AccountLane(_HoldingLane):
+    def __init__(self, topic: AccountTopic, probing: bool) -> None:
+        super().__init__(topic.deliver_held if probing else topic.deliver, probing)
+        self._topic = topic
+
+    def events(self, events: Sequence[AccountEvent]) -> None:
+        self._put(events)
+
+    def feed(self) -> None:
+        super().feed()
+        self._deliver = self._topic.deliver
+
+    def interrupted(self, reason: str) -> None:
+        self._topic.interrupted(reason)
+
+
+class AccountTopic(_Topic):
+    """An account's events with their consumers."""
+
+    def __init__(self, hub: Hub, channel: Channel) -> None:
+        super().__init__(hub, channel)
+        self._recent: deque[AccountEvent] = deque(maxlen=256)
+
+    def lane(self, joined: Callable[[Any], None] | None) -> AccountLane:
+        lane = AccountLane(self, joined is not None)
+        if joined is not None:
+            joined(lane)
+        return lane
+
+    def deliver(self, events: Sequence[AccountEvent]) -> None:
+        for event in events:
+            self._recent.append(event)
+            for tap in self.taps:
+                tap.put(event)
+
+    def deliver_held(self, events: Sequence[AccountEvent]) -> None:
+        self.deliver([event for event in events if event not in self._recent])
+
+    def opened(self) -> None:
+        """Nothing to prepare."""
+
+    def acknowledged(self) -> None:
+        for tap in self.taps:
+            ready = getattr(tap, "connected", None)
+            if ready is not None:
+                ready()
+
+    def closed(self, reason: str) -> None:
+        for tap in self.taps:
+            lost = getattr(tap, "interrupted", None)
+            if lost is not None:
+                lost(reason)
+
+    def interrupted(self, reason: str) -> None:
+        connection = self._hub.pool.connection_of(self.channel)
+        if connection is not None:
+            connection.resubscribe(self.channel)
+
+
+AnyTopic = BookTopic | TradeTopic | AccountTopic
+_TOPICS: dict[DataType, type[BookTopic] | type[TradeTopic] | type[AccountTopic]] = {
+    DataType.ORDERBOOK: BookTopic,
+    DataType.TRADE: TradeTopic,
+    DataType.ACCOUNT: AccountTopic,
+}
+
+
+class Hub:
+    """All live data of one venue instance. Its tasks live in the application's task group."""
+
+    def __init__(
+        self,
+        *,
+        exchange: str,
+        feed: Feed,
+        history: HistorySource,
+        host: Host,
+        tickets: TicketSource | None = None,
+        transport: Callable[[], Transport],
+        proxy: str | None = None,
+        settings: HubSettings | None = None,
+        now_ms: Callable[[], int] | None = None,
+        chance: random.Random | None = None,
+    ) -> None:
+        settings = settings or HubSettings()
+        self.exchange = exchange
+        self.feed = feed
+        self.history = history
+        self.settings = settings
+        self.clock = host.clock
+        self.random = chance or random.Random()
+        self.backoff = Backoff(settings.backoff_base_s, settings.backoff_cap_s)
+        self.seed_slots = anyio.CapacityLimiter(settings.seeds_at_once)
+        self.start_soon = host.start_soon
+        self._make_transport = transport
+        self._transport: Transport | None = None
+        context = ConnectionContext(
+            exchange=exchange,
+            feed=feed,
+            transport=self._get_transport,
+            clock=host.clock,
+            now_ms=now_ms or (lambda: host.clock.wall_ns() // 1_000_000),
+            random=self.random,
+            tickets=tickets,
+            proxy=proxy,
+            connect_timeout_s=settings.connect_timeout_s,
+            backoff=self.backoff,
+        )
+        self.pool = ConnectionPool(context, host.start_soon)
+        self._topics: dict[tuple[DataType, object], AnyTopic] = {}
+        self._ticking = False
+        self._closed = False
+
+    def close(self) -> None:
+        """The application ends: no further task is started."""
+        self._closed = True
+
+    async def _get_transport(self) -> Transport:
+        if self._transport is None:
+            self._transport = self._make_transport()
+        return self._transport
+
+    def attach(self, data_type: DataType, what: Market | Channel, tap: Tap) -> AnyTopic:
+        """Hang a consumer on a market's (or an account channel's) topic; the first one starts it."""
+        key: object
+        if isinstance(what, Market):
+            key = what.key
+        else:
+            assert what.credentials is not None
+            key = (what.product, what.credentials)
+        topic = self._topics.get((data_type, key))
+        if topic is None:
+            if isinstance(what, Market):
+                what = Channel(data_type, what.product, what)
+            topic = self._topics[data_type, key] = _TOPICS[data_type](self, what)
+            topic.taps.append(tap)
+            self.pool.want(topic)
+            if not self._ticking:
+                self._ticking = True
+                self.start_soon(self._tick, name=f"{self.exchange} ticks")
+        else:
+            topic.taps.append(tap)
+        return topic
+
+    def detach(self, topic: AnyTopic, tap: Tap) -> None:
+        """Take a consumer off; the topic ends a little after its last one."""
+        if tap in topic.taps:
+            topic.taps.remove(tap)
+            if not topic.taps and not self._closed:
+                self.start_soon(self._linger, topic, name=f"linger {topic.channel!r}")
+
+    def forget(self, topic: _Topic) -> None:
+        """Drop a topic at once."""
+        for key, known in list(self._topics.items()):
+            if known is topic:
+                del self._topics[key]
+        self.pool.drop(topic.channel)
+
+    def book_of(self, market: Market) -> LiveBook | None:
+        """The running book of a market, if somebody streams it."""
+        topic = self._topics.get((DataType.ORDERBOOK, market.key))
+        return LiveBook(topic.sync, market.symbol, self.clock) if isinstance(topic, BookTopic) else None
+
+    def books(self) -> Sequence[LiveBook]:
+        """All running books."""
+        return [LiveBook(t.sync, t.symbol, self.clock) for t in self._topics.values() if isinstance(t, BookTopic)]
+
+    async def _linger(self, topic: AnyTopic) -> None:
+        await self.clock.sleep(self.settings.linger_s)
+        if not topic.taps and topic in self._topics.values():
+            self.forget(topic)
+            topic.closed("no consumer left")
+
+    async def _tick(self) -> None:
+        try:
+            while self._topics:
+                now = self.clock.monotonic()
+                for topic in list(self._topics.values()):
+                    topic.tick(now)
+                await self.clock.sleep(self.settings.tick_s)
+        finally:
+            self._ticking = False
