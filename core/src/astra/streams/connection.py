@@ -12,6 +12,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import anyio
@@ -21,7 +22,7 @@ import msgspec
 from astra.errors import AuthenticationError, PermissionDenied, VenueError
 from astra.models.protocols import Clock
 from astra.net.transports import ConnectError, Connection, Transport
-from astra.streams.feed import Channel, Endpoint, Feed, Frame, Payload, Session, Ticket, TicketSource
+from astra.streams.feed import Channel, DataType, Endpoint, Feed, Frame, Payload, Session, Ticket, TicketSource
 
 logger = logging.getLogger("astra.streams")
 
@@ -54,7 +55,8 @@ class Target(Protocol):
     def channel(self) -> Channel: ...
 
     def lane(self, joined: Callable[[Any], None] | None) -> Lane:
-        """A way in for a link. With `joined`, the lane of a successor: it probes and calls back when it took over."""
+        """A way in for a link. With `joined`, the lane of a successor: it probes, and a book calls back when it took
+        over; what others hold back is delivered at promotion, less what the old link delivered already."""
         ...
 
     def opened(self) -> None:
@@ -106,6 +108,9 @@ class Link:
         self.ended: str | None = None
         self.frames = 0
         self.unjoined: set[Channel] = set()
+        """As a successor: books that have not taken over yet."""
+        self.taken: set[Channel] = set()
+        """As a successor: books that have taken over."""
         self.overlap_wanted: str | None = None
         self._owner = owner
         self._context = context
@@ -289,8 +294,9 @@ class Link:
             for channel in chunk:
                 target = self._owner.targets[channel]
                 if self.probing:
-                    self.unjoined.add(channel)
-                    self._lanes[channel] = target.lane(lambda _, channel=channel: self._joined(channel))
+                    if channel.data_type is DataType.ORDERBOOK:
+                        self.unjoined.add(channel)
+                    self._lanes[channel] = target.lane(partial(self._joined, channel))
                 else:
                     self._lanes[channel] = target.lane(None)
                     target.opened()
@@ -307,8 +313,9 @@ class Link:
             for channel in chunk:
                 self._forget(channel)
 
-    def _joined(self, channel: Channel) -> None:
+    def _joined(self, channel: Channel, _lane: Lane) -> None:
         self.unjoined.discard(channel)
+        self.taken.add(channel)
         self._owner.joined(channel)
 
     def _send_due(self, now: float) -> float:
@@ -416,13 +423,14 @@ class ManagedConnection:
             while self.targets:
                 started = context.clock.monotonic()
                 wait_s: float | None = None
+                refusal: VenueError | None = None
+                reason = ""
                 try:
                     async with anyio.create_task_group() as task_group:
                         reason = await self._live(task_group)
                         task_group.cancel_scope.cancel()
                 except* (AuthenticationError, PermissionDenied) as refusals:
-                    self._refuse_all(_first(refusals))
-                    return
+                    refusal = _first(refusals)
                 except* (ConnectError, VenueError) as failures:
                     failure = _first(failures)
                     wait_s = getattr(failure, "retry_after", None)
@@ -432,6 +440,8 @@ class ManagedConnection:
                 except* Exception as bugs:
                     logger.exception("%s %s: the connection's task failed", context.exchange, self.endpoint.name)
                     reason = f"internal error ({type(_first(bugs)).__name__})"
+                if refusal is not None:
+                    self._refuse_all(refusal)
                 if not self.targets:
                     return
                 self._lost(reason)
@@ -526,9 +536,11 @@ class ManagedConnection:
         successor = self._successor
         assert successor is not None
         if successor.ended is not None:
-            logger.warning(
-                "%s %s: the renewed link ended: %s", self.context.exchange, self.endpoint.name, successor.ended
-            )
+            logger.warning("%s: renewing %s failed: %s", self.context.exchange, self.endpoint.name, successor.ended)
+            for channel in successor.taken & self.targets.keys():
+                self.targets[channel].closed(successor.ended)
+                if self._link is not None:
+                    self._link.resubscribe(channel)
             self._successor = None
             self._promote_at = None
             self._succeed_not_before = now + 5.0
@@ -553,11 +565,7 @@ class ManagedConnection:
         for lane in old._lanes.values():
             lane.close()
         self._link, self._successor, self._promote_at = successor, None, None
-        unacknowledged = [c for c in self.targets if successor.has(c) and not successor.is_acknowledged([c])]
         successor.promote()
-        logger.debug(
-            "%s %s: renewed (%d unacknowledged)", self.context.exchange, self.endpoint.name, len(unacknowledged)
-        )
         return True
 
     # -- loss ---------------------------------------------------------------------------------------------------

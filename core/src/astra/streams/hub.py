@@ -23,7 +23,7 @@ from astra.models.protocols import Clock, Host
 from astra.models.trades import Gap, Trade
 from astra.net.transports import Transport
 from astra.streams.connection import Backoff, ConnectionContext, ConnectionPool
-from astra.streams.feed import BookInput, Channel, DataType, Feed, HistorySource, Seed, TicketSource
+from astra.streams.feed import Channel, DataType, Feed, HistorySource, Seed, TicketSource
 from astra.streams.sync import BookLane, BookSync
 
 logger = logging.getLogger("astra.streams")
@@ -158,7 +158,7 @@ class BookTopic(_Topic):
         for tap in self.taps:
             tap.put(update)
 
-    def lane(self, joined: Callable[[BookLane], None] | None) -> BookInput:
+    def lane(self, joined: Callable[[Any], None] | None) -> BookLane:
         return BookLane(self.sync, joined)
 
     def opened(self) -> None:
@@ -306,10 +306,7 @@ class TradeTopic(_Topic):
         self._subscribed = False
 
     def lane(self, joined: Callable[[Any], None] | None) -> TradeLane:
-        lane = TradeLane(self, joined is not None)
-        if joined is not None:
-            joined(lane)  # nothing to wait for: what it holds is matched by id when it takes over
-        return lane
+        return TradeLane(self, joined is not None)
 
     def deliver(self, trades: Sequence[Trade]) -> None:
         if self._waiting is not None:
@@ -391,10 +388,7 @@ class AccountTopic(_Topic):
         self._recent: deque[AccountEvent] = deque(maxlen=256)
 
     def lane(self, joined: Callable[[Any], None] | None) -> AccountLane:
-        lane = AccountLane(self, joined is not None)
-        if joined is not None:
-            joined(lane)
-        return lane
+        return AccountLane(self, joined is not None)
 
     def deliver(self, events: Sequence[AccountEvent]) -> None:
         for event in events:
