@@ -1,0 +1,1 @@
+"""The commands of this distribution, one module each: light to import, heavy only when run."""

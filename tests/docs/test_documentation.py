@@ -1,0 +1,211 @@
+"""The documentation holds: links resolve, code compiles, examples marked `<!-- run -->` run against the sandbox.
+
+A marked Python block runs as a program of its own, with `Astra(...)` pointed at a sandbox of Binance and a key of the
+sandbox's account in the environment. Blocks marked `<!-- run: name.py -->` are saved under that name first, for the
+blocks that follow in the same document.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import anyio
+import anyio.to_thread
+import click
+import pytest
+
+from astra_cli.main import cli
+from astra_sandbox import Sandbox
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "core/*.md", "astra_*/*.md", "plugins/*/*.md")
+    for path in ROOT.glob(pattern)
+)
+FENCE = re.compile(
+    r"(?:^<!-- (?P<mark>run|save)(?:: (?P<name>[\w.]+))? -->\n\n?)?"
+    r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^(?P=indent)```",
+    re.MULTILINE | re.DOTALL,
+)
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
+TIMEOUT_S = 60.0
+
+
+class Block(NamedTuple):
+    """A fenced block of code: where it begins, its language, how it is marked (`run`, `save` or not)."""
+
+    document: Path
+    line: int
+    language: str
+    code: str
+    mark: str | None
+    name: str | None
+
+    @property
+    def place(self) -> str:
+        return f"{self.document.relative_to(ROOT)}:{self.line}"
+
+
+def blocks(document: Path) -> Iterator[Block]:
+    text = document.read_text(encoding="utf-8")
+    for match in FENCE.finditer(text):
+        line = text.count("\n", 0, match.start("code")) + 1
+        code = match["code"]
+        if match["indent"]:
+            code = re.sub(rf"^{match['indent']}", "", code, flags=re.MULTILINE)
+        yield Block(document, line, match["language"], code, match["mark"], match["name"])
+
+
+def prose(document: Path) -> str:
+    return FENCE.sub("", document.read_text(encoding="utf-8"))
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors of a document's headings, as forges make them."""
+    found: set[str] = set()
+    for heading in re.findall(r"^#+ +(.+?) *$", prose(document), re.MULTILINE):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        slug = re.sub(r"[^\w\- ]", "", plain.lower()).replace(" ", "-")
+        number = 0
+        while (name := f"{slug}-{number}" if number else slug) in found:
+            number += 1
+        found.add(name)
+    return found
+
+
+PYTHON = [block for document in DOCUMENTS for block in blocks(document) if block.language == "python"]
+SHELL = [
+    block
+    for document in DOCUMENTS
+    for block in blocks(document)
+    if block.language in ("sh", "shell", "bash", "console")
+]
+RUNNABLE = [block for block in PYTHON if block.mark == "run"]
+
+each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+
+
+@each_document
+def test_links_resolve(document: Path) -> None:
+    broken = []
+    for match in LINK.finditer(prose(document)):
+        target, _, anchor = match["target"].partition("#")
+        if target.startswith(("http://", "https://", "mailto:")):
+            continue
+        path = (document.parent / target).resolve() if target else document
+        if not path.exists() or ROOT not in (path, *path.parents):
+            broken.append(f"{match['target']}: no such file")
+        elif anchor and path.suffix == ".md" and anchor not in anchors(path):
+            broken.append(f"{match['target']}: no such heading")
+    assert not broken
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.place)
+def test_python_code_compiles(block: Block) -> None:
+    compile(block.code, block.place, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def commands(block: Block) -> Iterator[list[str]]:
+    """The `astra ...` commands of a shell block, without what they are piped into."""
+    for line in block.code.replace("\\\n", " ").splitlines():
+        words = shlex.split(line.removeprefix("$ "), comments=True)
+        for end in ("|", ">", "&&", "&", ";"):
+            if words[:1] == ["astra"] and end in words:
+                words = words[: words.index(end)]
+        if words[:1] == ["astra"]:
+            yield words[1:]
+        elif "astra" in words and "&&" in words:
+            yield words[words.index("astra") + 1 :]
+
+
+@pytest.mark.parametrize("block", SHELL, ids=lambda block: block.place)
+def test_commands_exist_with_the_options_shown(block: Block) -> None:
+    for arguments in commands(block):
+        command: click.Command = cli
+        context = click.Context(command, info_name="astra")
+        while isinstance(command, click.Group):
+            _, arguments, _ = command.make_parser(context).parse_args(list(arguments))
+            if not arguments:
+                break
+            _, found, arguments = command.resolve_command(context, arguments)
+            assert found is not None, block.place
+            command, context = found, click.Context(found, parent=context)
+        else:
+            if "--help" not in arguments:
+                command.make_context(command.name, list(arguments), parent=context.parent)
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox(["BINANCE"]) as running:
+        yield running
+
+
+RUNNER = """
+import json, runpy, sys
+import astra
+
+real = astra.Astra
+settings = json.loads(sys.argv[2])
+
+
+class Astra(real):
+    def __init__(self, **arguments):
+        if arguments.get("settings") is None:
+            arguments["settings"] = settings
+        super().__init__(**arguments)
+
+
+astra.Astra = Astra
+program = sys.argv[1]
+sys.argv = [program]
+runpy.run_path(program, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("block", RUNNABLE, ids=lambda block: block.place)
+async def test_examples_run(block: Block, sandbox: Sandbox, tmp_path: Path) -> None:
+    for other in blocks(block.document):
+        if other.name is not None and other.line < block.line:
+            (tmp_path / other.name).write_text(other.code, encoding="utf-8")
+    program = tmp_path / (block.name or "example.py")
+    program.write_text(block.code, encoding="utf-8")
+    runner = tmp_path / "runner_of_examples.py"
+    runner.write_text(RUNNER, encoding="utf-8")
+    key = sandbox.credentials("BINANCE").keys["default"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ASTRA_")} | {
+        "BINANCE_KEY": key.key.get_secret_value(),
+        "BINANCE_SECRET": key.secret.get_secret_value(),
+        "PYTHONPATH": str(tmp_path),
+    }
+    for host, url in sandbox.settings["venues"]["BINANCE"]["hosts"].items():
+        environment[f"ASTRA_VENUES__BINANCE__HOSTS__{host.upper()}"] = url
+    done = await anyio.to_thread.run_sync(
+        lambda: subprocess.run(
+            [sys.executable, "-W", "error", runner, program, json.dumps(sandbox.settings)],
+            cwd=tmp_path,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    )
+    assert done.returncode == 0, f"{block.place}\n{done.stdout}"
+    assert done.stdout.strip(), f"{block.place}: an example shows something"
