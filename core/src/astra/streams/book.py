@@ -38,12 +38,12 @@ class Book:
         self.load((), ())
 
     def load(self, bids: Iterable[Level], asks: Iterable[Level], *, full_at: int | None = None) -> None:
-        """Replace the whole book (levels in any order; zero quantities are left out).
+        """Replace the whole book (levels in any order, the last of equal prices holds; zero quantities are left out).
 
         A side with `full_at` levels or more was cut off there: its last price becomes the edge.
         """
-        self._bids = {price: quantity for price, quantity in bids if quantity}
-        self._asks = {price: quantity for price, quantity in asks if quantity}
+        self._bids = {price: quantity for price, quantity in dict(bids).items() if quantity}
+        self._asks = {price: quantity for price, quantity in dict(asks).items() if quantity}
         self._bid_keys = sorted(self._bids)
         self._ask_keys = sorted(-price for price in self._asks)
         cut = inf if full_at is None else full_at
