@@ -300,6 +300,9 @@ class Link:
                 else:
                     self._lanes[channel] = target.lane(None)
                     target.opened()
+            for channel in chunk:
+                # Before the session is asked: where the connection is the subscription it acknowledges at once.
+                self._sent[channel] = now + self.endpoint.ack_timeout_s
             self._outbox.extend(self._session.subscribe(chunk, self._context.now_ms()))
             patience = self.endpoint.ack_timeout_s + len(self._outbox) / self.endpoint.messages_per_s
             for channel in chunk:
