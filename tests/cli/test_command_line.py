@@ -17,7 +17,7 @@ from astra import errors
 from astra.plugins import Plugins
 from astra_cli import exits
 from astra_cli.exits import ExitCode
-from astra_cli.main import GROUP, PluginCommands, main
+from astra_cli.main import GROUP, cli, main
 
 OWN_COMMANDS = ("plugins", "markets", "book", "trades", "config", "doctor", "demo")
 HEAVY = ("pydantic", "httpx", "anyio", "picows", "rich", "fastapi", "sqlalchemy", "uvicorn", "websockets", "asyncio")
@@ -62,7 +62,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         for name, command in commands.items():
             setattr(module, name, command)
             entries.append(FakeEntryPoint(name, f"{module.__name__}:{name}", distribution))
-        monkeypatch.setattr(PluginCommands, "_plugins", Plugins(entry_points=lambda: entries))
+        monkeypatch.setattr(cli, "_plugins", Plugins(entry_points=lambda: entries))
 
     install()
     return install
