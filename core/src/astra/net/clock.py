@@ -20,14 +20,16 @@ TimeSource = Callable[[], Awaitable[int]]
 class SystemClock:
     """The machine's clock (implements `astra.models.protocols.Clock`)."""
 
-    def wall_ns(self) -> int:
-        return time.time_ns()
-
-    def monotonic(self) -> float:
-        return time.monotonic()
+    wall_ns = staticmethod(time.time_ns)
+    monotonic = staticmethod(time.monotonic)
 
     async def sleep(self, seconds: float) -> None:
         await anyio.sleep(seconds)
+
+    async def wait(self, event: anyio.Event, seconds: float) -> bool:
+        with anyio.move_on_after(seconds):
+            await event.wait()
+        return event.is_set()
 
 
 class VenueClock:
