@@ -8,7 +8,7 @@ Money moves by these rules:
   initial margin of value / leverage. Reducing it realises the difference between the share of that value and the
   value at the exit price: for linear contracts exit - entry, for inverse ones (worth size / price in coin)
   size x (1/entry - 1/exit). Profit, loss and fees move the wallet; unrealised profit does not count as margin, and
-  there is no liquidation. An order locks the margin of the part that would open or add to a position.
+  there is no liquidation. An order locks the margin of the part that, when it is placed, would open a position.
 - Options: the premium moves at the trade. A long position needs no margin, a short one a fixed share of its strike.
 """
 
@@ -301,10 +301,7 @@ class Ledger:
     def find(self, client_order_id: str, market: str | None) -> EngineOrder | None:
         """The newest order with this client id (in `market`, when given)."""
         by_market = self._by_client_id.get(client_order_id, {})
-        if market is not None:
-            order_id = by_market.get(market)
-        else:
-            order_id = max(by_market.values(), default=None)
+        order_id = max(by_market.values(), default=None) if market is None else by_market.get(market)
         return None if order_id is None else self.orders[order_id]
 
     def _forget(self, order_id: int) -> None:
