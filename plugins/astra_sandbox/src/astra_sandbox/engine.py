@@ -136,9 +136,9 @@ class MatchingEngine:
         terms = self._find(market).terms
         return terms.maker_rate, terms.taker_rate
 
-    def settlement_asset(self, market: str) -> str:
-        """The asset that premiums, margin and profits are in (spot: the quote asset)."""
-        return self._find(market).terms.settle
+    def terms(self, market: str) -> Terms:
+        """How the market is settled."""
+        return self._find(market).terms
 
     def depth(self, market: str, levels: int) -> tuple[int, Sequence[Amount], Sequence[Amount]]:
         book = self._find(market).book
