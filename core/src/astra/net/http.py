@@ -461,10 +461,10 @@ def upgrade_request(url: str, headers: Mapping[str, str], *, by_url: bool) -> ht
 
 
 def split_target(url: str) -> tuple[str, str]:
-    """A URL as (scheme and host, path and query)."""
+    """A URL as (scheme and host, path and query). Only the first part may be shown."""
     parts = urllib.parse.urlsplit(url)
-    target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
-    return f"{parts.scheme}://{parts.netloc}", target
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", target
 
 
 def _new_random() -> random.Random:
