@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
 from functools import cache
-from importlib import resources
 
 
 @cache
 def _directory() -> dict[str, dict[str, dict[str, object]]]:
+    import tomllib  # here: `from astra import Astra` reads no directory
+    from importlib import resources
+
     text = resources.files("astra").joinpath("directory.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
 
@@ -26,6 +27,11 @@ def _aliases() -> dict[str, str]:
 def canonical_exchange(code: str) -> str:
     """The exchange code to use for `code`: itself, or what it is an alias of (`HTX` -> `HUOBI`)."""
     return _aliases().get(code, code)
+
+
+def aliases_of(code: str) -> list[str]:
+    """The other codes that mean the exchange (`HUOBI` -> `["HTX"]`)."""
+    return [alias for alias, meant in _aliases().items() if meant == code]
 
 
 def known_venues() -> dict[str, str]:

@@ -21,6 +21,8 @@ from astra.models.orderbook import OrderbookUpdate
 from astra.models.orders import OrderOptions
 from astra.models.protocols import Clock, Host, Stream
 from astra.models.trades import TradeEvent
+from astra.net.clock import VenueClock
+from astra.net.ratelimit import RateLimiter
 from astra.streams.feed import Channel, DataType, Feed, HistorySource, TicketSource
 from astra.streams.hub import Hub, HubSettings
 from astra.streams.stream import MarketStream
@@ -97,6 +99,10 @@ class MarketTable:
             raise MarketNotFound(f"no {product} market {native_symbol!r}", exchange=self._exchange)
         return market
 
+    def peek(self, symbol: str) -> Market | None:
+        """Like `get`, from what is loaded already, without waiting."""
+        return self._by_symbol.get(symbol)
+
     def peek_native(self, product: str, native_symbol: str) -> Market | None:
         """Like `native`, from what is loaded already, without waiting."""
         return self._by_key.get((product, native_symbol))
@@ -145,6 +151,16 @@ class Venue:
         """Implemented (and marked `@hookimpl`) by every venue."""
         raise NotImplementedError
 
+    @property
+    def venue_clocks(self) -> Mapping[str, VenueClock]:
+        """The venue's clocks by product, empty where it tells no time: for those who look after the system."""
+        return {}
+
+    @property
+    def rate_limiters(self) -> Mapping[str, RateLimiter]:
+        """The venue's request limits, by the name of what they cover: for those who look after the system."""
+        return {}
+
     def client_id_rule(self, market: Market) -> ClientIdRule | None:
         """The client order id rule that holds in the market."""
         return self.client_ids.get(market.product) or self.client_ids.get("default")
@@ -176,6 +192,11 @@ class StreamingVenue(Venue):
                 proxy=self.settings.proxy,
                 settings=self.settings.streams,
             )
+        return self._hub
+
+    @property
+    def running_hub(self) -> Hub | None:
+        """The hub, if anything was ever streamed."""
         return self._hub
 
     def venue_now_ms(self) -> int:

@@ -1,0 +1,77 @@
+"""Middleware: classes composed as an onion round every operation of a venue.
+
+A middleware class has methods named like the venue hooks (`astra.hookspecs.VenueSpecs`), with the rest of the onion as
+first argument:
+
+    class OneAtATime:
+        api_version = "1.0"
+
+        async def place_order(self, call, market, order, credentials):
+            if order.quantity is None:
+                raise PermissionDenied("orders by amount are not allowed here", exchange=market.exchange)
+            return await call(market, order, credentials)
+
+Raising before `call` vetoes: nothing further in, the venue included, sees the operation, everything further out does.
+Methods round `stream_*` hooks are plain functions, as those hooks are. Middleware sees orders and credentials; it is
+active only where the configuration names it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from astra.errors import hint
+from astra.hookspecs import LifecycleSpecs, VenueSpecs
+from astra.plugins import hook_faults, parameters, spec_functions
+
+OPERATIONS = spec_functions(VenueSpecs)
+"""Every operation of a venue that middleware may wrap: name -> spec."""
+ARGUMENTS = {name: tuple(parameter.name for parameter in parameters(spec)) for name, spec in OPERATIONS.items()}
+"""The arguments of each operation, in order."""
+
+
+def wrapped_operations(middleware: Any) -> Sequence[str]:
+    """The operations that a middleware (class or object) wraps."""
+    return [name for name in OPERATIONS if callable(getattr(middleware, name, None))]
+
+
+def compose(layers: Sequence[Any], operation: str, innermost: Callable[..., Any]) -> Callable[..., Any]:
+    """The operation with the layers round it, the first one outermost."""
+    call = innermost
+    for layer in reversed(layers):
+        method = getattr(layer, operation, None)
+        if method is not None:
+            call = functools.partial(method, call)
+    return call
+
+
+def middleware_faults(plugin: Any) -> Iterator[str]:
+    """What is wrong with a middleware class, in words that its author can act on.
+
+    Strict on purpose: a risk check that is never called because of a misspelt name is worse than none.
+    """
+    if not isinstance(plugin, type):
+        yield f"must be a class, not {type(plugin).__name__}"
+        return
+    if not wrapped_operations(plugin):
+        yield "wraps no operation: give it methods such as `async def place_order(self, call, market, order, ...)`"
+    for name in dir(plugin):
+        method = inspect.getattr_static(plugin, name, None)
+        if name.startswith("_") or not inspect.isfunction(method):
+            continue
+        given = [parameter.name for parameter in parameters(method)]
+        if name in OPERATIONS:
+            if hasattr(method, "astra_impl"):
+                yield f"method {name} is marked @hookimpl, but middleware wraps the hook: remove the mark"
+            expected = ["call", *ARGUMENTS[name]]
+            if given != expected:
+                yield f"method {name} takes ({', '.join(given)}); it must take ({', '.join(expected)})"
+            wanted = inspect.iscoroutinefunction(OPERATIONS[name])
+            if wanted != inspect.iscoroutinefunction(method):
+                yield f"method {name} must be {'`async def`' if wanted else 'a plain `def`'}"
+        elif given[:1] == ["call"]:
+            yield f"method {name} wraps no operation that there is.{hint(name, OPERATIONS)}"
+    yield from hook_faults(plugin, spec_functions(LifecycleSpecs), unknown_allowed=True)

@@ -1,0 +1,438 @@
+"""A loaded plugin as the application calls it: its own host, its own hook manager, and for a venue the way in.
+
+Every venue instance sits alone in a hook manager, so that a call can never reach another venue, behind the configured
+middleware. What leaves for the venue is checked last of all: whatever middleware made of it, it is this venue's market
+and this venue's credentials.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import pluggy
+from pydantic import BaseModel, ValidationError
+
+from astra.directory import canonical_exchange
+from astra.errors import (
+    AstraError,
+    AuthenticationError,
+    BadRequest,
+    InvalidOrder,
+    OrderOutcomeUnknown,
+    PluginError,
+    UnsupportedOperation,
+    hint,
+)
+from astra.hookspecs import PROJECT, LifecycleSpecs, VenueSpecs
+from astra.middleware import ARGUMENTS, OPERATIONS, compose
+from astra.models.credentials import Credentials
+from astra.models.markets import Market
+from astra.models.orders import Order, OrderChange, OrderOptions, OrderRef, OrderRequest
+from astra.models.protocols import Clock, Host
+from astra.plugins import TRANSPORTS, capabilities, hook_faults, spec_functions
+from astra.streams.hub import LiveBook
+from astra.trading.checks import ClientIdRule, check_change, check_order
+from astra.venue import MarketTable
+
+if TYPE_CHECKING:
+    from types import FunctionType
+
+    from astra.app import Astra
+
+logger = logging.getLogger("astra")
+
+ANY_CLIENT_ID = ClientIdRule(max_length=32, alphabet="A-Za-z0-9")
+"""The client order ids of a venue that states no rule."""
+
+SHUTDOWN_S = 10.0
+"""A plugin's shutdown is waited for this long at most."""
+
+
+class HookManager(pluggy.PluginManager):
+    """pluggy's manager, strict about the contract: what does not keep it is refused by name, nothing else suffers.
+
+    Hosts add the hook specs of their own kind with `add_hookspecs`; a registered plugin that breaks them is
+    unregistered and stands in `rejected` with the reason.
+    """
+
+    def __init__(self, label: str, trace: Callable[[str], None] | None = None) -> None:
+        super().__init__(PROJECT)
+        self.specs: dict[str, FunctionType] = {}
+        self.rejected: dict[str, str] = {}
+        self._label = label
+        if trace is not None:
+            self.add_hookcall_monitoring(
+                lambda name, impls, arguments: trace(self._traced(name, arguments)) if impls else None,
+                lambda outcome, name, impls, arguments: None,
+            )
+
+    def adopt(self, plugin: Any, name: str) -> None:
+        """Register a plugin that keeps the contract. Raises `PluginError` with what is wrong otherwise."""
+        faults = list(hook_faults(plugin, self.specs, unknown_allowed=True))
+        if faults:
+            raise PluginError(f"{name}: {'; '.join(faults)}")
+        self.register(plugin, name)
+
+    def bound(self, hook: str, plugin: Any, host: Host) -> Sequence[Callable[[], Coroutine[Any, Any, None]]]:
+        """One plugin's implementation (if any) of a hook that takes the host, ready to be called."""
+        return [
+            functools.partial(
+                cast("Callable[..., Coroutine[Any, Any, None]]", impl.function), *([host] * len(impl.argnames))
+            )
+            for impl in getattr(self.hook, hook).get_hookimpls()
+            if impl.plugin is plugin
+        ]
+
+    async def start_up(self, plugin: Any, host: Host) -> None:
+        """Tell one registered plugin that it was loaded."""
+        for startup in self.bound("startup", plugin, host):
+            await startup()
+
+    async def shut_down(self, plugin: Any, host: Host) -> None:
+        """Let one registered plugin release everything, whatever is cancelled meanwhile, within `SHUTDOWN_S`.
+
+        A failure is logged: nothing that ends waits for it, and all others must end, too.
+        """
+        name = self.get_name(plugin)
+        for shutdown in self.bound("shutdown", plugin, host):
+            with anyio.move_on_after(SHUTDOWN_S, shield=True) as scope:
+                try:
+                    await shutdown()
+                except Exception:
+                    logger.exception("%s did not shut down cleanly", name)
+            if scope.cancelled_caught:
+                logger.error("%s did not shut down within %g s", name, SHUTDOWN_S)
+
+    def add_hookspecs(self, module_or_class: Any) -> None:
+        """Add hook specs. Plugins registered before that break them are unregistered and reported."""
+        added = spec_functions(module_or_class)
+        for name, plugin in self.list_name_plugin():
+            faults = list(hook_faults(plugin, added, unknown_allowed=True))
+            if faults:
+                self.unregister(plugin)
+                self.rejected[name] = "; ".join(faults)
+                logger.error("plugin %s is left out: %s", name, self.rejected[name])
+        super().add_hookspecs(module_or_class)
+        self.specs |= added
+
+    def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
+        # pluggy before 1.7 reads every attribute, and so runs the plugin's properties.
+        found = inspect.getattr_static(plugin, name, None)
+        if not inspect.isroutine(found):
+            return None
+        return super().parse_hookimpl_opts(plugin, name)
+
+    def _traced(self, hook: str, arguments: Mapping[str, Any]) -> str:
+        wanted = self.specs.get(hook)
+        names = inspect.signature(wanted).parameters if wanted is not None else arguments
+        shown = ", ".join(f"{name}={_shown(arguments[name])}" for name in names if name in arguments)
+        return f"{self._label} {hook}({shown})"
+
+
+def _shown(value: Any) -> str:
+    """An argument of a hook call in a trace. Credentials are an account name and nothing else."""
+    if isinstance(value, Credentials):
+        return f"<{value.exchange} account {value.account!r}>"
+    if isinstance(value, Market):
+        return value.symbol
+    if isinstance(value, AppHost):
+        return "<host>"
+    if isinstance(value, list | tuple):
+        shown = ", ".join(_shown(item) for item in value[:10])
+        return f"[{shown}{', ...' if len(value) > 10 else ''}]"
+    if isinstance(value, BaseModel):
+        return f"{type(value).__name__}({value.model_dump_json(exclude_none=True)})"
+    return repr(value)
+
+
+class AppHost:
+    """What the application offers to one plugin (implements `astra.models.protocols.Host`)."""
+
+    def __init__(self, astra: Astra, name: str, section: Mapping[str, Any]) -> None:
+        self._astra = astra
+        self._name = name
+        self._section = section
+
+    @property
+    def astra(self) -> Any:
+        return self._astra
+
+    @property
+    def clock(self) -> Clock:
+        return self._astra.clock
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return self._section
+
+    def transport(self, name: str) -> Any:
+        """The WebSocket transport called `name`; `auto` is picows on asyncio and httpx-ws elsewhere."""
+        if name == "auto":
+            import sniffio
+
+            name = "picows" if sniffio.current_async_library() == "asyncio" else "httpx-ws"
+        return self._astra.plugins.load(TRANSPORTS, name)()
+
+    def start_soon(
+        self, work: Callable[..., Coroutine[Any, Any, None]], *args: object, name: str | None = None
+    ) -> None:
+        """Run `work(*args)` in the application's task group. Its failure is logged and ends nothing else."""
+        self._astra.start_soon(work, *args, name=f"{self._name}: {name or getattr(work, '__qualname__', 'task')}")
+
+
+async def contained(work: Callable[..., Coroutine[Any, Any, None]], args: Sequence[object], name: str) -> None:
+    """Run a background task to its end. Its failure is told and ends here: one bug must not cancel all others."""
+    try:
+        await work(*args)
+    except Exception:
+        logger.exception("background task %s failed", name)
+
+
+def construct(cls: Any, host: Host, settings: BaseModel | None) -> Any:
+    """Make a plugin from its class.
+
+    A class with a `settings_model` is made with the host and its settings, one without it with the host, and one
+    without a constructor of its own with nothing.
+    """
+    if not isinstance(cls, type):
+        return cls
+    if cls.__init__ is object.__init__:  # type: ignore[misc]
+        return cls()
+    return cls(host) if settings is None else cls(host, settings)
+
+
+class VenueRoute:
+    """A loaded venue behind its middleware. `call` and `stream` are the only ways to its hooks."""
+
+    def __init__(
+        self,
+        code: str,
+        venue: Any,
+        host: Host,
+        middleware: Sequence[Any],
+        trace: Callable[[str], None] | None = None,
+    ) -> None:
+        self.code = code
+        self.venue = venue
+        self.host = host
+        self.manager = HookManager(code, trace)
+        self.manager.add_hookspecs(VenueSpecs)
+        self.manager.add_hookspecs(LifecycleSpecs)
+        self.manager.adopt(venue, code)
+        self.capabilities = capabilities(venue)
+        table = getattr(venue, "markets", None)
+        if not isinstance(table, MarketTable):
+            table = MarketTable(code, self._load_markets, host.clock)
+        self.table: MarketTable = table
+        self._operations = {name: compose(middleware, name, self._innermost(name)) for name in OPERATIONS}
+        self.guards_single_orders = any(
+            hasattr(layer, "place_order") and not hasattr(layer, "place_orders") for layer in middleware
+        )
+        """Some middleware wraps single placements only: a batch must go through it order by order."""
+
+    async def startup(self) -> None:
+        """Tell the venue that it was loaded."""
+        await self.manager.start_up(self.venue, self.host)
+
+    async def shutdown(self) -> None:
+        """Let the venue release everything."""
+        hub = getattr(self.venue, "running_hub", None)
+        if hub is not None:
+            hub.close()
+        await self.manager.shut_down(self.venue, self.host)
+
+    def require(self, operation: str) -> None:
+        """Raise `UnsupportedOperation` unless the venue implements the operation."""
+        if not self.capabilities[operation]:
+            raise UnsupportedOperation(f"{self.code} does not offer {operation}", exchange=self.code)
+
+    async def call(self, operation: str, *args: Any) -> Any:
+        """Carry out an asynchronous operation, through the middleware."""
+        self.require(operation)
+        return await self._operations[operation](*args)
+
+    def stream(self, operation: str, *args: Any) -> Any:
+        """Open a stream, through the middleware."""
+        self.require(operation)
+        return self._operations[operation](*args)
+
+    def live_book(self, symbol: str) -> LiveBook | None:
+        """The running book of a market, if somebody streams it."""
+        hub = getattr(self.venue, "running_hub", None)
+        market = self.table.peek(symbol)
+        if hub is None or market is None:
+            return None
+        book: LiveBook | None = hub.book_of(market)
+        return book
+
+    def prepared(self, market: Market, order: OrderRequest) -> OrderRequest:
+        """The order as it goes through the middleware: with a client order id that the venue takes (a new one where
+        the caller gave none) and with its options as the venue's own model.
+
+        Raises `InvalidOrder` (rule "client-order-id" or "options") that says what would be valid."""
+        options = self._options(order)
+        rule_of = getattr(self.venue, "client_id_rule", None)
+        rule: ClientIdRule = (rule_of(market) if rule_of is not None else None) or ANY_CLIENT_ID
+        client_order_id = order.client_order_id
+        if client_order_id is None:
+            client_order_id = rule.make(self.host.astra.random, self.host.clock.wall_ns() // 1_000_000)
+        else:
+            rule.check(client_order_id, self.code)
+        return order.model_copy(update={"client_order_id": client_order_id, "options": options})
+
+    def _options(self, order: OrderRequest) -> OrderOptions | None:
+        model: type[OrderOptions] | None = getattr(self.venue, "order_options", None)
+        given = order.options
+        if given is None or given == {}:
+            return None
+        if model is None:
+            raise self._bad_options(f"{self.code} takes no order options")
+        if isinstance(given, model):
+            return given
+        if isinstance(given, OrderOptions):
+            raise self._bad_options(f"options are a {type(given).__name__}; {self.code} takes {model.__name__}")
+        known = {name for field, info in model.model_fields.items() for name in (field, info.alias or field)}
+        for name in given:
+            if name not in known:
+                raise self._bad_options(f"{self.code} has no order option {name!r}.{hint(name, known)}")
+        try:
+            return model.model_validate(given)
+        except ValidationError as error:
+            faults = [
+                f"option {'.'.join(str(part) for part in fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}"
+                for fault in error.errors(include_url=False, include_context=False, include_input=False)
+            ]
+        raise self._bad_options("; ".join(faults))
+
+    def _bad_options(self, message: str) -> InvalidOrder:
+        return InvalidOrder(message, exchange=self.code, rule="options")
+
+    def _innermost(self, operation: str) -> Callable[..., Any]:
+        names = ARGUMENTS[operation]
+        hook = getattr(self.manager.hook, operation)
+
+        async def call(*args: Any) -> Any:
+            arguments = dict(zip(names, args, strict=True))
+            self._guard(arguments)
+            if operation == "list_markets":
+                return await self.table.all()
+            if operation == "place_orders":
+                return await self._place_orders(hook, arguments)
+            return await self._outcome(operation, hook, arguments)
+
+        def stream(*args: Any) -> Any:
+            arguments = dict(zip(names, args, strict=True))
+            self._guard(arguments)
+            return hook(**arguments)
+
+        return call if inspect.iscoroutinefunction(OPERATIONS[operation]) else stream
+
+    def _guard(self, arguments: Mapping[str, Any]) -> None:
+        """The last look before the venue: its own markets, its own keys, orders that keep the market's rules."""
+        market = arguments.get("market")
+        markets = [market] if isinstance(market, Market) else list(arguments.get("markets") or ())
+        for one in [*markets, *(one for one, _ in arguments.get("orders") or ())]:
+            if one.exchange != self.code:
+                raise BadRequest(f"{one.symbol} is no market of {self.code}: nothing was sent")
+        credentials = arguments.get("credentials")
+        if credentials is not None:
+            self.check_credentials(credentials)
+        order = arguments.get("order")
+        if isinstance(market, Market) and isinstance(order, OrderRequest):
+            check_order(market, order)
+        change = arguments.get("change")
+        if isinstance(market, Market) and isinstance(change, OrderChange):
+            check_change(market, change)
+
+    def check_credentials(self, credentials: Credentials) -> None:
+        """Raise `AuthenticationError` unless the credentials are for this venue (a key must never be shown to another
+        one) and each of their keys is for one of its products."""
+        if canonical_exchange(credentials.exchange.upper()) != self.code:
+            raise AuthenticationError(
+                f"these are credentials of {credentials.exchange}, not of {self.code}: nothing was sent",
+                exchange=self.code,
+            )
+        products = getattr(self.venue, "products", ())
+        for product in credentials.keys:
+            if product != "default" and products and product not in products:
+                raise AuthenticationError(
+                    f"account {credentials.account!r} has a key for {product!r}, which is none of the products "
+                    f"{', '.join(products)}.{hint(product, products)}",
+                    exchange=self.code,
+                )
+
+    async def _outcome(self, operation: str, hook: Any, arguments: dict[str, Any]) -> Any:
+        if operation not in ("place_order", "amend_order", "cancel_order"):
+            return await hook(**arguments)
+        try:
+            return await hook(**arguments)
+        except AstraError:
+            raise
+        except Exception as error:
+            # A bug on our side of the wire says nothing about the other: the command may have been carried out.
+            ref: OrderRef | None = arguments.get("ref")
+            order: OrderRequest | OrderRef | None = arguments.get("order", ref)
+            raise self._unknown(
+                operation,
+                arguments["market"],
+                error,
+                client_order_id=None if order is None else order.client_order_id,
+                order_id=None if ref is None else ref.id,
+            ) from error
+
+    async def _place_orders(self, hook: Any, arguments: dict[str, Any]) -> Sequence[Order | Exception]:
+        """Each order's own refusal stands in its place; those that keep their market's rules are sent."""
+        results: dict[int, Order | Exception] = {}
+        sound: list[tuple[Market, OrderRequest]] = []
+        for place, (market, order) in enumerate(arguments["orders"]):
+            try:
+                check_order(market, order)
+            except InvalidOrder as error:
+                results[place] = error
+            else:
+                sound.append((market, order))
+        places = [place for place in range(len(arguments["orders"])) if place not in results]
+        if not sound:
+            return list(results.values())
+        try:
+            answers: Sequence[Order | Exception] = await hook(**arguments | {"orders": sound})
+            if len(answers) != len(sound):
+                raise ValueError(f"{len(answers)} answers to {len(sound)} orders")
+        except AstraError:
+            raise
+        except Exception as error:
+            logger.exception("%s: a batch of orders failed with an unknown outcome", self.code)
+            answers = [
+                self._unknown("place_orders", market, error, client_order_id=order.client_order_id)
+                for market, order in sound
+            ]
+        results |= zip(places, answers, strict=True)
+        return [results[place] for place in sorted(results)]
+
+    def _unknown(
+        self,
+        operation: str,
+        market: Market,
+        error: Exception,
+        *,
+        client_order_id: str | None = None,
+        order_id: str | None = None,
+    ) -> OrderOutcomeUnknown:
+        return OrderOutcomeUnknown(
+            f"{operation} in {market.symbol} failed in the plugin ({type(error).__name__}): its outcome is not known",
+            exchange=self.code,
+            market=market.symbol,
+            operation=operation,
+            client_order_id=client_order_id,
+            order_id=order_id,
+        )
+
+    async def _load_markets(self) -> Sequence[Market]:
+        self.require("list_markets")
+        markets: Sequence[Market] = await self.manager.hook.list_markets()
+        return markets
