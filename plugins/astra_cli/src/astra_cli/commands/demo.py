@@ -30,7 +30,10 @@ JSON_SECONDS = 15.0
     help="Markets shown of each product of each venue.",
 )
 @common_options
-def demo(seconds: float | None, as_json: bool, exchanges: Sequence[str], port: int, markets: int) -> None:
+@click.pass_context
+def demo(
+    ctx: click.Context, seconds: float | None, as_json: bool, exchanges: Sequence[str], port: int, markets: int
+) -> None:
     """Run Astra against the sandbox of every installed venue.
 
     Starts the venues' sandboxes (their own protocols, on loopback), points the venue plugins at them, serves the
@@ -42,4 +45,5 @@ def demo(seconds: float | None, as_json: bool, exchanges: Sequence[str], port: i
     """
     from astra_cli.demonstration import demonstrate
 
-    run(demonstrate, list(exchanges), markets, port, seconds or (JSON_SECONDS if as_json else None), as_json)
+    seconds = seconds or (JSON_SECONDS if as_json else None)
+    ctx.exit(run(demonstrate, list(exchanges), markets, port, seconds, as_json))
