@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import anyio
@@ -98,15 +99,15 @@ class _Venue:
         markets: Sequence[Market] = await self._timed("reachable", self._exchange, self._markets) or ()
         clocks: Mapping[str, VenueClock] = getattr(venue, "venue_clocks", {})
         for product, clock in clocks.items():
-            await self._timed("clock", f"{self._exchange} {product}", lambda clock=clock: _skew(clock))
+            await self._timed("clock", f"{self._exchange} {product}", partial(_skew, clock))
         by_product: dict[str, list[Market]] = {}
         for market in markets:
             if market.status is MarketStatus.ACTIVE:
                 by_product.setdefault(market.product, []).append(market)
         for product, tradable in by_product.items():
-            await self._timed("stream", f"{self._exchange} {product}", lambda market=tradable[0]: self._book(market))
+            await self._timed("stream", f"{self._exchange} {product}", partial(self._book, tradable[0]))
         for account in dict.fromkeys(["default", *self._astra.settings.accounts.get(self._exchange, {})]):
-            await self._timed("key", f"{self._exchange} {account}", lambda account=account: self._key(account))
+            await self._timed("key", f"{self._exchange} {account}", partial(self._key, account))
         limiters: Mapping[str, RateLimiter] = getattr(venue, "rate_limiters", {})
         for name, limiter in limiters.items():
             self._findings.append(_limits(f"{self._exchange} {name}", limiter))

@@ -11,7 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import PackageNotFoundError, distribution
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 import click
@@ -116,7 +116,7 @@ async def _served(astra: Astra, port: int) -> AsyncIterator[Gateway]:
     try:
         issued = await keys.create("astra demo")
         listener = listen(settings.host, settings.port, next_free=settings.next_free_port)
-        app = await create_app(astra, settings, keys)
+        app = create_app(astra, settings, keys)
         async with serving(app, listener, ping_s=settings.websocket_ping_s, grace_s=settings.shutdown_grace_s):
             yield Gateway(url_of(listener), issued.key)
     finally:

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from astra.models.orderbook import Level, OrderbookUpdate
-    from astra.streams.stream import LiveBook, MarketStream
+    from astra.streams.hub import LiveBook
+    from astra.streams.stream import MarketStream
 
-    Show = Callable[[MarketStream, OrderbookUpdate], str]
+    BookStream = MarketStream[OrderbookUpdate]
+    Show = Callable[[BookStream, OrderbookUpdate], str]
 
 DEFAULT_DEPTH = 10
 
@@ -65,7 +67,7 @@ async def _book(
             await consume(stream, lambda update: emit(show(stream, update)), count, seconds)
             return
         async with anyio.create_task_group() as tasks:
-            await tasks.start(draw, lambda: _tables([stream.book(symbol) for symbol in symbols], depth))
+            await tasks.start(draw, lambda: _tables([stream.book(symbol) for symbol in stream.symbols], depth))
             await consume(stream, lambda update: None, count, seconds)
             tasks.cancel_scope.cancel()
 
@@ -74,7 +76,7 @@ def _levels(levels: Iterable[Level]) -> list[dict[str, float]]:
     return [{"price": price, "quantity": quantity} for price, quantity in levels]
 
 
-def _update_json(stream: MarketStream, update: OrderbookUpdate) -> str:
+def _update_json(stream: BookStream, update: OrderbookUpdate) -> str:
     message: dict[str, Any] = {
         "updateId": update.update_id,
         "bids": _levels(update.bids),
@@ -88,7 +90,7 @@ def _update_json(stream: MarketStream, update: OrderbookUpdate) -> str:
     return json.dumps(message, ensure_ascii=False)
 
 
-def _best_json(depth: int, stream: MarketStream, update: OrderbookUpdate) -> str:
+def _best_json(depth: int, stream: BookStream, update: OrderbookUpdate) -> str:
     book = stream.book(update.market)
     return json.dumps(
         {
@@ -103,7 +105,7 @@ def _best_json(depth: int, stream: MarketStream, update: OrderbookUpdate) -> str
     )
 
 
-def _line(stream: MarketStream, update: OrderbookUpdate) -> str:
+def _line(stream: BookStream, update: OrderbookUpdate) -> str:
     book = stream.book(update.market)
     bid, ask = (_level_text(level) for level in (book.best_bid, book.best_ask))
     return f"{update.market}  {book.state.value}  bid {bid}  ask {ask}"
@@ -125,7 +127,7 @@ def _table(book: LiveBook, depth: int) -> RenderableType:
     state = book.state.value
     colour = {"LIVE": "green", "SYNCING": "yellow"}.get(state, "red")
     table = Table(
-        title=f"{book.market.symbol}  [{colour}]{state}[/]  {age_text(book.age_s)}",
+        title=f"{book.market}  [{colour}]{state}[/]  {age_text(book.age_s)}",
         caption=f"update {book.update_id}",
         header_style="bold",
     )
