@@ -88,7 +88,7 @@ class Crowd:
             self._engine.house_place(self.symbol, side, self._quantity(2), None)
         elif count > MOST or (count > self._target and random.randrange(3) == 0):
             self._cancel_farthest(mine)
-        elif random.randrange(100) < (60 if count < self._target else 40) or not self._cancel_any(mine):
+        elif random.randrange(100) < (72 if count < self._target else 40) or not self._cancel_any(mine):
             self._rest(side)
 
     def _recentre(self, now_ms: int) -> None:
