@@ -218,6 +218,10 @@ class Astra:
 
         return self.plugins.names(VENUES)
 
+    def loaded_venues(self) -> Mapping[str, VenueRoute]:
+        """The venues in use, by exchange code: for those who look at their state and must not load any by looking."""
+        return dict(self._routes)
+
     @overload
     async def venue(self, venue: type[V]) -> V: ...
     @overload

@@ -66,6 +66,10 @@ class MarketTable:
         self._by_key: dict[tuple[str, str], Market] = {}
         self.last_error: VenueError | None = None
 
+    def __len__(self) -> int:
+        """How many markets are known now."""
+        return len(self._by_symbol)
+
     @property
     def age_s(self) -> float | None:
         """Seconds since the list was last loaded; None before the first time."""
