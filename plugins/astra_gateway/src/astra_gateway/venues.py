@@ -1,0 +1,79 @@
+"""How the venues in use stand, for probes and metrics. Looks only at what is loaded and never waits for a venue."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from astra.models.orderbook import BookState
+from astra.net.ratelimit import BucketReport, RateLimiter
+
+if TYPE_CHECKING:
+    from astra import Astra
+
+
+class VenueStatus(msgspec.Struct, frozen=True):
+    """One installed venue. `books`: running order books by state. `error`: why its markets could not be loaded."""
+
+    exchange: str
+    loaded: bool
+    markets: int = 0
+    markets_age_s: float | None = None
+    error: str | None = None
+    books: Mapping[str, int] = {}
+    buckets: Sequence[BucketReport] = ()
+
+
+def venue_statuses(astra: Astra) -> Sequence[VenueStatus]:
+    """All installed venues; those that nobody has used yet are not loaded by asking."""
+    loaded = astra.loaded_venues()
+    statuses = []
+    for exchange in astra.exchanges():
+        route = loaded.get(exchange)
+        if route is None:
+            statuses.append(VenueStatus(exchange, loaded=False))
+            continue
+        hub = getattr(route.venue, "running_hub", None)
+        states = Counter(book.state for book in hub.books()) if hub is not None else Counter()
+        error = route.table.last_error
+        limiter = getattr(route.venue, "limiter", None)
+        statuses.append(
+            VenueStatus(
+                exchange,
+                loaded=True,
+                markets=len(route.table),
+                markets_age_s=route.table.age_s,
+                error=None if error is None else error.problem,
+                books={state.value: states[state] for state in BookState},
+                buckets=limiter.report() if isinstance(limiter, RateLimiter) else (),
+            )
+        )
+    return statuses
+
+
+def venue_metrics(astra: Astra) -> Iterable[Metric]:
+    """The same for Prometheus."""
+    markets = GaugeMetricFamily("astra_markets", "Markets known.", labels=("exchange",))
+    age = GaugeMetricFamily("astra_markets_age_seconds", "Age of the list of markets.", labels=("exchange",))
+    books = GaugeMetricFamily("astra_books", "Running order books by state.", labels=("exchange", "state"))
+    labels = ("exchange", "bucket", "account")
+    used = GaugeMetricFamily("astra_rate_limit_used", "Used part of a venue's rate limit.", labels=labels)
+    limit = GaugeMetricFamily("astra_rate_limit", "A venue's rate limit.", labels=labels)
+    for status in venue_statuses(astra):
+        if not status.loaded:
+            continue
+        markets.add_metric((status.exchange,), status.markets)
+        if status.markets_age_s is not None:
+            age.add_metric((status.exchange,), status.markets_age_s)
+        for state, count in status.books.items():
+            books.add_metric((status.exchange, state), count)
+        for bucket in status.buckets:
+            names = (status.exchange, bucket.name, bucket.account or "")
+            used.add_metric(names, bucket.used)
+            limit.add_metric(names, bucket.limit)
+    return (markets, age, books, used, limit)
