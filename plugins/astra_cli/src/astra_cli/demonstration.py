@@ -39,6 +39,7 @@ class Gateway(NamedTuple):
     """Where the gateway is, and a key for it."""
 
     url: str
+    metrics_url: str | None
     key: str
 
 
@@ -104,24 +105,13 @@ async def _sandboxed_astra(exchanges: Sequence[str]) -> AsyncIterator[Astra]:
 @asynccontextmanager
 async def _served(astra: Astra, port: int) -> AsyncIterator[Gateway]:
     """The gateway, with a database in memory and one key that reads."""
-    from astra_gateway.app import create_app
-    from astra_gateway.database import Database
-    from astra_gateway.keys import KeyStore
-    from astra_gateway.server import listen, serving, url_of
+    from astra_gateway.plugin import running_gateway
     from astra_gateway.settings import GatewaySettings
 
-    settings = GatewaySettings(host=HOST, port=port, next_free_port=True, database="sqlite://", metrics=False)
-    database = Database(settings.database)
-    keys = KeyStore(database, astra.clock)
-    try:
-        issued = await keys.create("astra demo")
-        listener = listen(settings.host, settings.port, next_free=settings.next_free_port)
-        app = create_app(astra, settings, keys)
-        async with serving(app, listener, ping_s=settings.websocket_ping_s, grace_s=settings.shutdown_grace_s):
-            yield Gateway(url_of(listener), issued.key)
-    finally:
-        with anyio.CancelScope(shield=True):
-            await database.aclose()
+    settings = GatewaySettings(host=HOST, port=port, next_free_port=True, database="sqlite://")
+    async with running_gateway(astra, settings) as gateway:
+        issued = await gateway.keys.create("astra demo")
+        yield Gateway(gateway.url, gateway.metrics_url, issued.key)
 
 
 async def _watched(astra: Astra, exchanges: Sequence[str], per_product: int) -> dict[str, str]:
@@ -149,6 +139,8 @@ def _introduce(exchanges: Sequence[str], markets: Mapping[str, str], gateway: Ga
     emit(f"Sandboxes  {', '.join(exchanges)}: the venues' own protocols on loopback, no keys, no network")
     emit(f"Gateway    {gateway.url}{taken}")
     emit(f"Reference  {gateway.url}/docs")
+    if gateway.metrics_url is not None:
+        emit(f"Metrics    {gateway.metrics_url}")
     emit("")
     emit("Try, in another terminal:")
     emit(f"  curl -H '{header}' '{gateway.url}/markets?exchange={exchanges[0]}'")
