@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import TypeVar
 
 import h11
@@ -21,6 +22,7 @@ MOST_HEADER_BYTES = 128 * 1024
 """Stream names in URLs can be many."""
 RETRY_AFTER_S = 1
 MOST_LATE = 10_000
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
 _FAILED = HttpResponse(500, b"the sandbox failed, see its log", content_type="text/plain")
 
 Answer = TypeVar("Answer")
@@ -139,11 +141,8 @@ class HttpConnection:
     async def _upgrade(self, request: HttpRequest, headers: list[tuple[str, str]]) -> HttpResponse | None:
         """Become a WebSocket for the rest of the connection (None), or answer why not."""
         fate = self._dice.request(mutating=False)
-        refusal = (
-            None if fate is RequestFate.ANSWERED else self._guarded(lambda: self._refusal(request, fate) or _FAILED)
-        )
-        if refusal is not None:
-            return refusal
+        if fate is not RequestFate.ANSWERED:
+            return self._guarded(lambda: self._refusal(request, fate)) or _FAILED
         peer = WebSocketPeer(self._wire, self._outlet, f"{self._venue.exchange} {self._host}")
         handshake: HandshakeAnswer = peer.accept(headers)
         if handshake.status_code != 101:
@@ -168,7 +167,7 @@ class HttpConnection:
             return call()
         except Reset:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - reported, and the client gets to see it
             report_failure(self._venue, self._outlet, error)
             return _FAILED
 
@@ -180,7 +179,8 @@ class HttpConnection:
             headers["content-length"] = str(len(answer.body))
         if close:
             headers["connection"] = "close"
-        self._send(h11.Response(status_code=answer.status, headers=list(headers.items())))
+        reason = _REASONS.get(answer.status, "")
+        self._send(h11.Response(status_code=answer.status, headers=list(headers.items()), reason=reason))
         if answer.body and not bodiless and not head:
             self._send(h11.Data(data=answer.body))
         self._send(h11.EndOfMessage())

@@ -1,4 +1,4 @@
-"""Which fault befalls a frame or a request: drawn from the seeded generator by the chances of `astra.sandbox.Faults`."""
+"""Which fault befalls a frame or a request: drawn by the chances that `astra.sandbox.Faults` names."""
 
 from __future__ import annotations
 

@@ -117,14 +117,23 @@ class Sandbox:
             for running in self._running.values():
                 running.server.bind()
         except OSError:
-            for running in self._running.values():
-                running.server.unbind()
+            self._unbind()
             raise
-        self._tasks = await anyio.create_task_group().__aenter__()
-        for running in self._running.values():
-            await self._tasks.start(running.server.run)
-        self._tasks.start_soon(self._beat)
+        tasks = self._tasks = await anyio.create_task_group().__aenter__()
+        try:
+            for running in self._running.values():
+                await tasks.start(running.server.run)
+        except BaseException as error:
+            tasks.cancel_scope.cancel()
+            await tasks.__aexit__(type(error), error, error.__traceback__)
+            self._unbind()
+            raise
+        tasks.start_soon(self._beat)
         return self
+
+    def _unbind(self) -> None:
+        for running in self._running.values():
+            running.server.unbind()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

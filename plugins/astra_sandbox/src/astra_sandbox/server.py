@@ -120,6 +120,7 @@ class VenueServer:
             report_failure(self.venue, self.outlet, error)
 
     def unbind(self) -> None:
+        """Close the ports."""
         for listening in self._listening.values():
             listening.close()
         self._listening.clear()
