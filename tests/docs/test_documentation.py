@@ -1,8 +1,10 @@
 """The documentation holds: links resolve, code compiles, examples marked `<!-- run -->` run against the sandbox.
 
-A marked Python block runs as a program of its own, with `Astra(...)` pointed at a sandbox of Binance and a key of the
-sandbox's account in the environment. Blocks marked `<!-- run: name.py -->` are saved under that name first, for the
-blocks that follow in the same document.
+A marked Python block runs as a program of its own, against a sandbox of Binance and a gateway on it: `Astra(...)` and
+`Astra.from_config()` find the sandbox, the account's key is in the environment, and the gateway's URL and key stand in
+for those that the text shows. `<!-- run for 5 s -->` marks a program that goes on for ever: it must say something
+within that time, and is ended. Blocks marked `<!-- save: name.py -->` are put beside the programs that follow in the
+same document.
 """
 
 from __future__ import annotations
@@ -16,14 +18,17 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import anyio
-import anyio.to_thread
 import click
 import pytest
 
+from astra import Astra
 from astra_cli.main import cli
+from astra_gateway.keys import Scope
+from astra_gateway.plugin import running_gateway
+from astra_gateway.settings import GatewaySettings
 from astra_sandbox import Sandbox
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +38,7 @@ DOCUMENTS = sorted(
     for path in ROOT.glob(pattern)
 )
 FENCE = re.compile(
-    r"(?:^<!-- (?P<mark>run|save)(?:: (?P<name>[\w.]+))? -->\n\n?)?"
+    r"(?:^<!-- (?P<mark>run(?: for (?P<seconds>\d+) s)?|save: (?P<name>[\w.]+)) -->\n)?"
     r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^(?P=indent)```",
     re.MULTILINE | re.DOTALL,
 )
@@ -42,14 +47,17 @@ TIMEOUT_S = 60.0
 
 
 class Block(NamedTuple):
-    """A fenced block of code: where it begins, its language, how it is marked (`run`, `save` or not)."""
+    """A fenced block of code: where it begins, its language, how it is marked."""
 
     document: Path
     line: int
     language: str
     code: str
-    mark: str | None
+    runs: bool
+    seconds: int | None
+    """Ends only when it is ended, after so long."""
     name: str | None
+    """To be saved under this name for the programs that follow."""
 
     @property
     def place(self) -> str:
@@ -63,7 +71,9 @@ def blocks(document: Path) -> Iterator[Block]:
         code = match["code"]
         if match["indent"]:
             code = re.sub(rf"^{match['indent']}", "", code, flags=re.MULTILINE)
-        yield Block(document, line, match["language"], code, match["mark"], match["name"])
+        runs = (match["mark"] or "").startswith("run")
+        seconds = int(match["seconds"]) if match["seconds"] else None
+        yield Block(document, line, match["language"], code, runs, seconds, match["name"])
 
 
 def prose(document: Path) -> str:
@@ -90,7 +100,7 @@ SHELL = [
     for block in blocks(document)
     if block.language in ("sh", "shell", "bash", "console")
 ]
-RUNNABLE = [block for block in PYTHON if block.mark == "run"]
+RUNNABLE = [block for block in PYTHON if block.runs]
 
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 
@@ -150,10 +160,32 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+class Surroundings(NamedTuple):
+    """What the examples run against."""
+
+    settings: dict[str, Any]
+    environment: dict[str, str]
+    gateway_url: str
+    gateway_key: str
+
+
 @pytest.fixture(scope="module")
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox(["BINANCE"]) as running:
-        yield running
+async def surroundings() -> AsyncIterator[Surroundings]:
+    async with Sandbox(["BINANCE"]) as sandbox:
+        settings = sandbox.settings
+        key = sandbox.credentials("BINANCE").keys["default"]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("ASTRA_")}
+        environment["ASTRA_BINANCE_API_KEY"] = key.key.get_secret_value()
+        environment["ASTRA_BINANCE_API_SECRET"] = key.secret.get_secret_value()
+        for host, url in settings["venues"]["BINANCE"]["hosts"].items():
+            environment[f"ASTRA_VENUES__BINANCE__HOSTS__{host.upper()}"] = url
+        gateway_settings = GatewaySettings(port=0, database="sqlite://", metrics=False)
+        async with (
+            Astra.from_config(env=environment) as astra,
+            running_gateway(astra, gateway_settings) as gateway,
+        ):
+            issued = await gateway.keys.create("documentation", Scope.TRADE)
+            yield Surroundings(settings, environment, gateway.url, issued.key)
 
 
 RUNNER = """
@@ -176,36 +208,42 @@ program = sys.argv[1]
 sys.argv = [program]
 runpy.run_path(program, run_name="__main__")
 """
+SHOWN_URL = re.compile(r"(?:(?P<socket>ws)|http)://127\.0\.0\.1:8080")
+SHOWN_KEY = "kadjfasfl.KjUBAhdIafaDFSCsajfaIowSADxkaw"
+
+
+def written(block: Block, folder: Path, surroundings: Surroundings) -> list[str]:
+    """Write the program and what it needs; the command that runs it."""
+    for other in blocks(block.document):
+        if other.name is not None and other.line < block.line:
+            (folder / other.name).write_text(other.code, encoding="utf-8")
+    address = surroundings.gateway_url.removeprefix("http")
+    code = SHOWN_URL.sub(lambda match: ("ws" if match["socket"] else "http") + address, block.code)
+    program = folder / "example.py"
+    program.write_text(code.replace(SHOWN_KEY, surroundings.gateway_key), encoding="utf-8")
+    runner = folder / "runner_of_examples.py"
+    runner.write_text(RUNNER, encoding="utf-8")
+    return [sys.executable, "-u", "-W", "error", str(runner), str(program), json.dumps(surroundings.settings)]
 
 
 @pytest.mark.parametrize("block", RUNNABLE, ids=lambda block: block.place)
-async def test_examples_run(block: Block, sandbox: Sandbox, tmp_path: Path) -> None:
-    for other in blocks(block.document):
-        if other.name is not None and other.line < block.line:
-            (tmp_path / other.name).write_text(other.code, encoding="utf-8")
-    program = tmp_path / (block.name or "example.py")
-    program.write_text(block.code, encoding="utf-8")
-    runner = tmp_path / "runner_of_examples.py"
-    runner.write_text(RUNNER, encoding="utf-8")
-    key = sandbox.credentials("BINANCE").keys["default"]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ASTRA_")} | {
-        "BINANCE_KEY": key.key.get_secret_value(),
-        "BINANCE_SECRET": key.secret.get_secret_value(),
-        "PYTHONPATH": str(tmp_path),
-    }
-    for host, url in sandbox.settings["venues"]["BINANCE"]["hosts"].items():
-        environment[f"ASTRA_VENUES__BINANCE__HOSTS__{host.upper()}"] = url
-    done = await anyio.to_thread.run_sync(
-        lambda: subprocess.run(
-            [sys.executable, "-W", "error", runner, program, json.dumps(sandbox.settings)],
-            cwd=tmp_path,
-            env=environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-    )
-    assert done.returncode == 0, f"{block.place}\n{done.stdout}"
-    assert done.stdout.strip(), f"{block.place}: an example shows something"
+async def test_examples_run(block: Block, surroundings: Surroundings, tmp_path: Path) -> None:
+    command = written(block, tmp_path, surroundings)
+    environment = surroundings.environment | {"PYTHONPATH": str(tmp_path)}
+    process = await anyio.open_process(command, cwd=tmp_path, env=environment, stderr=subprocess.STDOUT)
+    said = b""
+    async with process:
+        assert process.stdout is not None
+        with anyio.move_on_after(block.seconds or TIMEOUT_S) as patience:
+            async for chunk in process.stdout:
+                said += chunk
+            await process.wait()
+        if patience.cancelled_caught:
+            process.kill()
+    text = said.decode()
+    if block.seconds is None:
+        assert process.returncode == 0, f"{block.place}\n{text}"
+    else:
+        assert patience.cancelled_caught, f"{block.place} ended by itself\n{text}"
+    assert text.strip(), f"{block.place}: an example shows something"
+    assert "Traceback" not in text, f"{block.place}\n{text}"
