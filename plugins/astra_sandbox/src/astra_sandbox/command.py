@@ -84,24 +84,23 @@ def sandbox(
 async def _serve(made: Sandbox, faults: Mapping[str, Any], as_json: bool) -> None:
     """Run until SIGINT or SIGTERM."""
     import signal
+    from contextlib import AsyncExitStack
 
     import anyio
 
     from astra.errors import ConfigError
 
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        try:
-            await made.__aenter__()
-        except OSError as error:
-            raise ConfigError(f"{error.strerror}: choose another --port-base, or none") from None
-        try:
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(made)
+            except OSError as error:
+                raise ConfigError(f"{error.strerror}: choose another --port-base, or none") from None
             for exchange in made.exchanges:
                 for name, value in faults.items():
                     setattr(made.faults(exchange), name, value)
             click.echo(_as_json(made) if as_json else _as_toml(made))
             await anext(aiter(signals))
-        finally:
-            await made.__aexit__(None, None, None)
 
 
 def _plugins(context: click.Context) -> Plugins:
@@ -166,7 +165,5 @@ def _as_toml(made: Sandbox) -> str:
 
 
 def _as_json(made: Sandbox) -> str:
-    keys = {
-        exchange: {name.lower(): value for name, value in _keys(made, exchange).items()} for exchange in made.exchanges
-    }
+    keys = {code: {name.lower(): value for name, value in _keys(made, code).items()} for code in made.exchanges}
     return json.dumps({**made.settings, "credentials": keys})
