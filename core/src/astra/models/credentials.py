@@ -29,7 +29,9 @@ class Credentials(Model):
     keys: Mapping[str, ApiKey] = Field(repr=False)
 
     @classmethod
-    def of(cls, exchange: str, key: str, secret: str, passphrase: str | None = None, *, account: str = "default") -> Credentials:
+    def of(
+        cls, exchange: str, key: str, secret: str, passphrase: str | None = None, *, account: str = "default"
+    ) -> Credentials:
         """Credentials with a single key for all products."""
         one = ApiKey(
             key=SecretStr(key),

@@ -228,10 +228,10 @@ class Link:
                 await self._connection.aclose()
 
     def end(self, reason: str) -> None:
-        """The link is finished; the owner does the rest."""
+        """The link is finished: its targets learn it at once, the owner's task does the rest."""
         if self.ended is None:
             self.ended = reason
-            self._owner.wake()
+            self._owner.link_ended(self, reason)
 
     def promote(self) -> None:
         """The successor becomes the link: all its lanes feed."""
@@ -348,11 +348,8 @@ class Link:
         if now - self._probe_at >= self._silence_s / 2:
             self._probe_at = now
             self._connection.ping()
-        due = (
-            self._heard_at + self._silence_s / 2
-            if now < self._heard_at + self._silence_s / 2
-            else (self._heard_at + self._silence_s)
-        )
+        # Frames are counted, not timed, as they come in: looking this often keeps the error to a quarter.
+        due = now + self._silence_s / 4
         for channel, deadline in self._sent.items():
             if channel not in self._acked:
                 if now >= deadline:
@@ -418,6 +415,12 @@ class ManagedConnection:
                 lane.close()
         self.wake()
 
+    def link_ended(self, link: Link, reason: str) -> None:
+        """A link is finished. Unless a successor stands by, what it served is in doubt from this moment on."""
+        if link is self._link and (self._successor is None or self._successor.ended is not None):
+            self._lost(reason)
+        self.wake()
+
     async def run(self) -> None:
         """Keep a link up as long as there are channels."""
         context = self.context
@@ -452,6 +455,9 @@ class ManagedConnection:
                 delay = wait_s if wait_s is not None else context.backoff.delay(attempt, context.random)
                 logger.info("%s %s: %s; again in %.2f s", context.exchange, self.endpoint.name, reason, delay)
                 await context.clock.sleep(delay)
+        except BaseException:  # the application ends
+            self.targets.clear()
+            raise
         finally:
             self._pool.gone(self)
 

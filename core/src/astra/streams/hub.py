@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import anyio
 from pydantic import BaseModel, ConfigDict, Field
 
-from astra.errors import VenueError
+from astra.errors import StreamClosed, VenueError
 from astra.models.accounts import AccountEvent
 from astra.models.markets import Market
 from astra.models.orderbook import BookState, Integrity, Level, OrderbookUpdate
@@ -475,8 +475,11 @@ class Hub:
         self._closed = False
 
     def close(self) -> None:
-        """The application ends: no further task is started."""
+        """The application ends: no further task is started, and nobody waits for what can no longer come."""
         self._closed = True
+        for topic in list(self._topics.values()):
+            for tap in list(topic.taps):
+                tap.ended(StreamClosed("the Astra object that the stream belongs to was closed"))
 
     async def _get_transport(self) -> Transport:
         if self._transport is None:

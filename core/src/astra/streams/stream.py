@@ -82,12 +82,13 @@ class _Tap:
 class _BookTap(_Tap):
     """A book consumer's end. `behind`: a SNAPSHOT of the live book is due instead of the updates it missed."""
 
-    __slots__ = ("_alias", "behind", "started")
+    __slots__ = ("_alias", "behind", "snapshots")
 
     def __init__(self, stream: MarketStream[Any], hub: Hub, symbol: str) -> None:
         super().__init__(stream, hub, symbol)
         self.behind = False
-        self.started = False
+        self.snapshots = 0
+        """SNAPSHOTs handed to the consumer, or waiting for it: without one it is told nothing else."""
         self._alias = False
 
     def attached(self) -> None:
@@ -109,6 +110,11 @@ class _BookTap(_Tap):
         if len(queue) >= stream._max_queue:
             stream._conflate(self)
             return
+        if update.kind is not UpdateKind.UPDATE:
+            if update.kind is UpdateKind.SNAPSHOT:
+                self.snapshots += 1
+            elif not self.snapshots:
+                return
         queue.append(update)
         if stream._event is not None:
             stream._wake()
@@ -131,7 +137,7 @@ class _BookTap(_Tap):
         self.behind = False
         sync = self.topic.sync
         if sync.state is BookState.LIVE:
-            self.started = True
+            self.snapshots += 1
             return OrderbookUpdate(
                 self.symbol,
                 sync.published_id,
@@ -141,7 +147,7 @@ class _BookTap(_Tap):
                 sync.time,
                 sync.received,
             )
-        if not self.started:
+        if not self.snapshots:
             return None
         return OrderbookUpdate(
             self.symbol, sync.published_id, (), (), UpdateKind.STALE, sync.time, sync.received, sync.reason
@@ -254,8 +260,12 @@ class MarketStream(Generic[T]):
                 return self._queue.popleft()  # type: ignore[no-any-return]
             await self._more()
 
-    async def batches(self) -> AsyncIterator[list[T]]:
-        """All waiting items at a time: cheaper than one by one when there are many."""
+    def batches(self) -> AsyncIterator[list[T]]:
+        """All waiting items at a time (`async for items in stream.batches()`): cheaper than one by one."""
+        return _Batches(self)
+
+    async def next_batch(self) -> list[T]:
+        """All items that wait now, at least one. Raises `StopAsyncIteration` when the stream has ended."""
         while True:
             items: list[T] = []
             while self._behind:
@@ -266,12 +276,8 @@ class MarketStream(Generic[T]):
             self._queue.clear()
             if items:
                 self.stats.delivered += len(items)
-                yield items
-                continue
-            try:
-                await self._more()
-            except StopAsyncIteration:
-                return
+                return items
+            await self._more()
 
     def book(self, symbol: str) -> LiveBook:
         """The live book of a market of this stream."""
@@ -322,7 +328,7 @@ class MarketStream(Generic[T]):
                 behind.behind = True
                 self._behind[behind] = None
                 if update is not None and update.kind is UpdateKind.SNAPSHOT:
-                    behind.started = behind.started or False
+                    behind.snapshots -= 1
         self.stats.conflated += len(self._queue) + 1
         self._queue.clear()
         self._wake()
@@ -377,3 +383,16 @@ class MarketStream(Generic[T]):
             tap.detach()
         self._behind.clear()
         self._wake()
+
+
+class _Batches(Generic[T]):
+    """Iterates a stream batch by batch. (No generator: those must be closed by whoever stops half-way.)"""
+
+    def __init__(self, stream: MarketStream[T]) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> list[T]:
+        return await self._stream.next_batch()

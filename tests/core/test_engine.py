@@ -1,0 +1,621 @@
+"""The engine against a toy venue on a transport without sockets and a clock turned by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+from astra.errors import AuthenticationError, MarketNotFound, StreamClosed, VenueError, VenueUnavailable
+from astra.models.markets import Market
+from astra.models.orderbook import BookState, Integrity, OrderbookUpdate, UpdateKind
+from astra.models.trades import Gap, Lagged, Side, Trade
+from astra.net.transports import ConnectError
+from astra.streams.feed import (
+    BookRules,
+    BookSeed,
+    Channel,
+    Continuity,
+    DataType,
+    Endpoint,
+    Feed,
+    Frame,
+    Outlet,
+    Payload,
+    Seed,
+    Session,
+    Ticket,
+)
+from astra.streams.hub import Hub, HubSettings
+from astra.streams.stream import MarketStream
+from astra.symbols import AssetType
+from astra.testing import ManualClock, ManualHost, MemoryConnection, MemoryTransport
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def market(name: str) -> Market:
+    return Market(
+        symbol=f"TOY-SPOT-{name}-USD",
+        asset_type=AssetType.SPOT,
+        base_asset=name,
+        quote_asset="USD",
+        native_symbol=name,
+        product="spot",
+    )
+
+
+A, B, C = market("A"), market("B"), market("C")
+
+
+class ToySession(Session):
+    """JSON: {"sub": [names]} -> {"ok": [names]}; deltas {"s","f","l","b","a"}; trades {"s","t":[[id,price]]}."""
+
+    def __init__(self, endpoint: Endpoint, outlet: Outlet, ticket: Ticket | None) -> None:
+        super().__init__(endpoint, outlet, ticket)
+        self.channels: dict[str, Channel] = {}
+
+    @staticmethod
+    def name(channel: Channel) -> str:
+        return f"{channel.native_symbol}@{channel.data_type.value}"
+
+    def subscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
+        self.channels.update({self.name(channel): channel for channel in channels})
+        return [json.dumps({"sub": [self.name(channel) for channel in channels]})]
+
+    def unsubscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
+        for channel in channels:
+            self.channels.pop(self.name(channel), None)
+        return [json.dumps({"unsub": [self.name(channel) for channel in channels]})]
+
+    def received(self, payload: Payload, received_ns: int) -> None:
+        message = json.loads(bytes(payload))
+        if "ok" in message:
+            self.outlet.acknowledged([self.channels[name] for name in message["ok"] if name in self.channels])
+        elif "no" in message:
+            self.outlet.refused(self.channels[message["no"]], "no such market")
+        elif "bye" in message:
+            self.outlet.reconnect("the venue shuts down", overlap=True)
+        elif "t" in message:
+            channel = self.channels.get(message["s"] + "@TRADE")
+            if channel is not None:
+                into = self.outlet.trades(channel)
+                into.trades([Trade(into.market, price, 1.0, Side.BUY, 1, id_) for id_, price in message["t"]])
+        else:
+            channel = self.channels.get(message["s"] + "@ORDERBOOK")
+            if channel is not None:
+                bids = [tuple(level) for level in message.get("b", [])]
+                asks = [tuple(level) for level in message.get("a", [])]
+                self.outlet.book(channel).delta(message["f"], message["l"], 0, bids, asks, None, received_ns)
+
+
+class ToyFeed(Feed):
+    def __init__(self, **endpoint: Any) -> None:
+        self.kind = Endpoint("toy", "ws://toy/", messages_per_s=1000.0, connects_per_s=1000.0, **endpoint)
+        self.rules = BookRules(seed=Seed.REST, continuity=Continuity.CONTIGUOUS, integrity=Integrity.SEQUENCE)
+
+    def endpoint(self, channel: Channel) -> Endpoint:
+        return self.kind
+
+    def session(self, endpoint: Endpoint, outlet: Outlet, ticket: Ticket | None) -> Session:
+        return ToySession(endpoint, outlet, ticket)
+
+    def book_rules(self, channel: Channel) -> BookRules:
+        return self.rules
+
+
+class ToyVenue:
+    """The venue's other side: acknowledges subscriptions, serves snapshots and history, pushes frames."""
+
+    def __init__(self) -> None:
+        self.transport = MemoryTransport(self.connected)
+        self.ids: dict[str, int] = {}
+        self.seeds_fetched: list[str] = []
+        self.history: dict[str, list[tuple[str, float]]] = {}
+        self.subscribed: list[list[str]] = []
+        self.acknowledge = True
+        self.refuse: set[str] = set()
+        self.fail_seeds = 0
+        self.refuse_dials: Exception | None = None
+
+    def connected(self, connection: MemoryConnection) -> None:
+        if self.refuse_dials is not None:
+            raise self.refuse_dials
+        connection.on_send = lambda frame: self.received(connection, json.loads(frame))
+
+    def received(self, connection: MemoryConnection, message: dict[str, Any]) -> None:
+        if "sub" in message:
+            self.subscribed.append(message["sub"])
+            for name in message["sub"]:
+                if name in self.refuse:
+                    connection.push(json.dumps({"no": name}))
+            if self.acknowledge:
+                connection.push(json.dumps({"ok": [name for name in message["sub"] if name not in self.refuse]}))
+
+    async def book_seed(self, channel: Channel) -> BookSeed:
+        self.seeds_fetched.append(channel.native_symbol)
+        if self.fail_seeds:
+            self.fail_seeds -= 1
+            raise VenueUnavailable("down", exchange="TOY")
+        await anyio.lowlevel.checkpoint()
+        return BookSeed(
+            self.ids.setdefault(channel.native_symbol, 10), [(9.0, 1.0)], [(11.0, 1.0)], None, complete=True
+        )
+
+    async def trades_after(self, channel: Channel, after_id: str, market: str) -> Sequence[Trade] | None:
+        known = self.history.get(channel.native_symbol)
+        if known is None:
+            return None
+        return [Trade(market, price, 1.0, Side.BUY, 1, id_) for id_, price in known if int(id_) > int(after_id)]
+
+    def delta(self, name: str, price: float, quantity: float = 1.0, skip: int = 0) -> str:
+        """The next change of a book; `skip` ids are lost before it."""
+        self.ids[name] = self.ids.get(name, 10) + 1 + skip
+        return json.dumps({"s": name, "f": self.ids[name], "l": self.ids[name], "b": [[price, quantity]]})
+
+    def push(self, text: str) -> None:
+        for connection in self.transport.open:
+            connection.push(text)
+
+
+class Stage(ToyVenue):
+    def __init__(self, clock: ManualClock, host: ManualHost, feed: ToyFeed, **settings: Any) -> None:
+        super().__init__()
+        self.clock = clock
+        self.hub = Hub(
+            exchange="TOY",
+            feed=feed,
+            history=self,
+            host=host,
+            transport=lambda: self.transport,
+            settings=HubSettings(**settings),
+        )
+
+    def books(self, *markets: Market, **more: Any) -> MarketStream[OrderbookUpdate]:
+        return MarketStream.of(self.hub, DataType.ORDERBOOK, markets, **more)
+
+    def trades(self, *markets: Market, **more: Any) -> MarketStream[Any]:
+        return MarketStream.of(self.hub, DataType.TRADE, markets, **more)
+
+    async def settle(self, seconds: float = 2.0) -> None:
+        await self.clock.advance(seconds)
+
+
+@asynccontextmanager
+async def stage(feed: ToyFeed | None = None, **settings: Any) -> AsyncIterator[Stage]:
+    clock = ManualClock()
+    async with anyio.create_task_group() as task_group:
+        yield Stage(clock, ManualHost(task_group, clock), feed or ToyFeed(), **settings)
+        task_group.cancel_scope.cancel()
+
+
+async def waiting(stream: MarketStream[Any]) -> list[Any]:
+    """What waits in the stream now."""
+    items: list[Any] = []
+    while stream._queue or stream._behind or stream._missed:
+        with anyio.move_on_after(0.05):
+            items.extend(await stream.next_batch())
+    return items
+
+
+async def test_a_stream_begins_with_a_snapshot_and_goes_on_with_updates() -> None:
+    async with stage() as toy, toy.books(A) as stream:
+        await toy.settle()
+        toy.push(toy.delta("A", 9.5))
+        first, second = [await anext(stream), await anext(stream)]
+        assert (first.kind, first.bids, first.asks) == (UpdateKind.SNAPSHOT, [(9.0, 1.0)], [(11.0, 1.0)])
+        assert (second.kind, second.bids, second.update_id) == (UpdateKind.UPDATE, [(9.5, 1.0)], 11)
+        book = stream.book(A.symbol)
+        assert (book.state, book.best_bid, book.best_ask) == (BookState.LIVE, (9.5, 1.0), (11.0, 1.0))
+        assert book.integrity is Integrity.SEQUENCE
+        assert book.age_s == 0.0
+
+
+async def test_one_subscription_serves_all_consumers() -> None:
+    async with stage() as toy, toy.books(A) as one, toy.books(A, B) as two:
+        await toy.settle()
+        toy.push(toy.delta("A", 9.5))
+        assert [update.kind for update in await waiting(one)] == [UpdateKind.SNAPSHOT, UpdateKind.UPDATE]
+        assert len(await waiting(two)) == 3
+        assert toy.transport.dials == 1
+        assert sorted(name for names in toy.subscribed for name in names) == ["A@ORDERBOOK", "B@ORDERBOOK"]
+
+
+async def test_a_late_consumer_starts_from_the_live_book_without_a_venue_request() -> None:
+    async with stage() as toy, toy.books(A) as early:
+        await toy.settle()
+        toy.push(toy.delta("A", 9.5))
+        requests = len(toy.seeds_fetched)
+        async with toy.books(A) as late:
+            snapshot = await anext(late)
+            assert snapshot.kind is UpdateKind.SNAPSHOT
+            assert snapshot.bids == [(9.5, 1.0), (9.0, 1.0)]
+            toy.push(toy.delta("A", 9.6))
+            assert (await anext(late)).update_id == 12
+        assert len(toy.seeds_fetched) == requests
+        assert len(await waiting(early)) == 3
+
+
+async def test_channels_are_packed_into_as_few_connections_as_the_venue_allows() -> None:
+    async with stage(ToyFeed(max_channels=2, max_channels_per_frame=1)) as toy, toy.books(A, B, C):
+        await toy.settle()
+        assert toy.transport.dials == 2
+        assert sorted(toy.subscribed) == [["A@ORDERBOOK"], ["B@ORDERBOOK"], ["C@ORDERBOOK"]]
+
+
+async def test_a_slow_book_consumer_gets_one_snapshot_in_place_of_its_backlog() -> None:
+    async with stage() as toy, toy.books(A, B, max_queue=3) as stream:
+        await toy.settle()
+        for step in range(10):
+            toy.push(toy.delta("A", 9.0 + step / 100))
+        items = await waiting(stream)
+        assert [item.kind for item in items] == [UpdateKind.SNAPSHOT] * 2
+        by_market = {item.market: item for item in items}
+        assert by_market[A.symbol].update_id == 20
+        assert by_market[A.symbol].bids[0] == (9.09, 1.0)
+        assert stream.stats.conflated > 0
+        toy.push(toy.delta("A", 9.5))
+        assert [(item.kind, item.update_id) for item in await waiting(stream)] == [(UpdateKind.UPDATE, 21)]
+
+
+async def test_conflation_never_hides_that_a_book_is_stale() -> None:
+    async with stage() as toy, toy.books(A, max_queue=2) as stream:
+        await toy.settle()
+        assert (await anext(stream)).kind is UpdateKind.SNAPSHOT
+        for step in range(5):
+            toy.push(toy.delta("A", 9.0 + step / 100))
+        for connection in toy.transport.open:
+            connection.cut()
+        assert [item.kind for item in await waiting(stream)] == [UpdateKind.STALE]
+        await toy.settle()
+        assert [item.kind for item in await waiting(stream)] == [UpdateKind.SNAPSHOT]
+
+
+async def test_a_slow_trade_consumer_is_told_how_many_it_missed() -> None:
+    async with stage() as toy, toy.trades(A, max_queue=3) as stream:
+        await toy.settle()
+        for number in range(10):
+            toy.push(json.dumps({"s": "A", "t": [[str(number), 1.0]]}))
+        items = await waiting(stream)
+        assert [item.id for item in items[:3]] == ["0", "1", "2"]
+        assert items[3] == Lagged(A.symbol, 7)
+        toy.push(json.dumps({"s": "A", "t": [["10", 1.0]]}))
+        assert [item.id for item in await waiting(stream)] == ["10"]
+
+
+async def test_a_gap_resynchronises_that_market_alone() -> None:
+    async with stage() as toy, toy.books(A, B) as stream:
+        await toy.settle()
+        await waiting(stream)
+        toy.push(toy.delta("A", 9.5, skip=1))
+        toy.push(toy.delta("B", 9.5))
+        items = await waiting(stream)
+        assert [(item.market, item.kind) for item in items] == [
+            (A.symbol, UpdateKind.STALE),
+            (B.symbol, UpdateKind.UPDATE),
+        ]
+        assert stream.book(A.symbol).state is BookState.STALE
+        assert stream.book(B.symbol).state is BookState.LIVE
+        await toy.settle()
+        assert [(item.market, item.kind) for item in await waiting(stream)] == [(A.symbol, UpdateKind.SNAPSHOT)]
+        assert toy.transport.dials == 1
+        assert len(toy.subscribed) == 1
+
+
+async def test_a_lost_connection_makes_books_stale_and_brings_them_back() -> None:
+    async with stage() as toy, toy.books(A) as stream:
+        await toy.settle()
+        await waiting(stream)
+        toy.transport.open[0].cut("connection reset by peer")
+        stale = await anext(stream)
+        assert (stale.kind, stale.reason) == (UpdateKind.STALE, "connection reset by peer")
+        await toy.settle()
+        assert (await anext(stream)).kind is UpdateKind.SNAPSHOT
+        assert toy.transport.dials == 2
+
+
+async def test_reconnects_back_off_without_end() -> None:
+    async with stage(backoff_base_s=1.0, backoff_cap_s=8.0) as toy, toy.books(A) as stream:
+        toy.refuse_dials = ConnectError("connection refused")
+        await toy.settle(60.0)
+        assert 8 <= toy.transport.dials <= 16
+        assert stream.book(A.symbol).reason == "connection refused"
+        toy.refuse_dials = None
+        await toy.settle(12.0)
+        assert (await anext(stream)).kind is UpdateKind.SNAPSHOT
+
+
+async def test_a_refused_handshake_is_not_hammered() -> None:
+    async with stage(backoff_base_s=0.1, backoff_cap_s=30.0) as toy, toy.books(A):
+        toy.refuse_dials = ConnectError("HTTP 403", status=403)
+        await toy.settle(59.0)
+        assert toy.transport.dials == 2
+
+
+async def test_one_bad_feed_among_good_ones_ends_alone() -> None:
+    async with stage() as toy, toy.books(A, B) as stream:
+        toy.refuse.add("B@ORDERBOOK")
+        await toy.settle()
+        items = await waiting(stream)
+        assert (A.symbol, UpdateKind.SNAPSHOT) in [(item.market, item.kind) for item in items]
+        toy.push(toy.delta("A", 9.5))
+        assert (await anext(stream)).market == A.symbol
+        assert stream.symbols == [A.symbol]
+
+
+async def test_a_stream_whose_only_market_is_refused_raises() -> None:
+    async with stage() as toy, toy.books(A) as stream:
+        toy.refuse.add("A@ORDERBOOK")
+        await toy.settle()
+        with pytest.raises(VenueError, match="no such market"):
+            await anext(stream)
+
+
+async def test_a_frame_that_cannot_be_understood_reconnects_and_loses_nothing_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with stage() as toy, toy.books(A) as stream:
+        await toy.settle()
+        await waiting(stream)
+        toy.push("not json")
+        assert (await anext(stream)).kind is UpdateKind.STALE
+        await toy.settle()
+        assert (await anext(stream)).kind is UpdateKind.SNAPSHOT
+        assert "could not be understood" in caplog.text
+
+
+async def test_a_failing_snapshot_is_fetched_again_with_pauses() -> None:
+    async with stage() as toy, toy.books(A) as stream:
+        toy.fail_seeds = 3
+        await toy.settle(10.0)
+        assert (await anext(stream)).kind is UpdateKind.SNAPSHOT
+        assert toy.seeds_fetched == ["A"] * 4
+
+
+async def test_streams_are_closed_in_any_order_and_from_another_task() -> None:
+    async with stage(linger_s=1.0) as toy, anyio.create_task_group() as others:
+        one, two = toy.books(A), toy.books(A, B)
+        await one.__aenter__()
+        await two.__aenter__()
+        await toy.settle()
+        others.start_soon(one.aclose)
+        await toy.settle(0.1)
+        await waiting(two)
+        toy.push(toy.delta("A", 9.5))
+        assert (await anext(two)).market == A.symbol
+        await waiting(one)
+        with pytest.raises(StopAsyncIteration):
+            await anext(one)
+        others.start_soon(two.aclose)
+        await toy.settle(3.0)
+        assert not toy.transport.open, "nobody listens any more"
+        assert toy.hub.books() == []
+
+
+async def test_a_reader_waiting_for_an_item_is_released_by_close() -> None:
+    async with stage() as toy, anyio.create_task_group() as others:
+        stream = toy.books(A)
+        ended = anyio.Event()
+
+        async def read() -> None:
+            async for _ in stream:
+                pass
+            ended.set()
+
+        async with stream:
+            others.start_soon(read)
+            await toy.settle()
+        await toy.settle(0.1)
+        assert ended.is_set()
+
+
+async def test_cancelling_a_wait_loses_nothing() -> None:
+    async with stage() as toy, toy.books(A) as stream:
+        await toy.settle()
+        await waiting(stream)
+        with anyio.move_on_after(0):
+            await anext(stream)
+        toy.push(toy.delta("A", 9.5))
+        assert (await anext(stream)).update_id == 11
+
+
+async def test_a_subscription_lingers_for_the_next_consumer() -> None:
+    async with stage(linger_s=5.0) as toy:
+        async with toy.books(A):
+            await toy.settle()
+        await toy.settle(1.0)
+        async with toy.books(A) as stream:
+            assert (await anext(stream)).kind is UpdateKind.SNAPSHOT
+            await toy.settle(20.0)
+            assert stream.book(A.symbol).state is BookState.LIVE
+        assert toy.transport.dials == 1
+
+
+async def test_closing_during_the_handshake_leaves_nothing_behind() -> None:
+    async with stage(linger_s=0.0) as toy:
+        toy.transport.hold = anyio.Event()
+        async with toy.books(A):
+            await toy.settle(0.1)
+        await toy.settle(1.0)
+        toy.transport.hold.set()
+        toy.transport.hold = None
+        await toy.settle(5.0)
+        assert not toy.transport.open
+        assert not toy.hub.pool.connections
+
+
+async def test_the_end_of_the_application_during_the_handshake_closes_everything() -> None:
+    async with stage() as toy:
+        toy.transport.hold = anyio.Event()
+        stream = toy.books(A)
+        await stream.__aenter__()
+        await toy.settle(0.1)
+    assert not toy.transport.open
+
+
+async def test_silence_is_probed_and_then_ends_the_connection() -> None:
+    async with stage(ToyFeed(silence_s=20.0)) as toy, toy.books(A) as stream:
+        await toy.settle()
+        await waiting(stream)
+        await toy.settle(11.0)
+        assert toy.transport.open[0].pings >= 1
+        toy.transport.open[0].pong()
+        await toy.settle(15.0)
+        assert toy.transport.dials == 1, "the pong was a sign of life"
+        await toy.settle(8.0)
+        assert (await anext(stream)).reason == "nothing heard for 20 s"
+        await toy.settle()
+        assert toy.transport.dials == 2
+
+
+async def test_a_subscription_that_is_not_acknowledged_reconnects() -> None:
+    async with stage(ToyFeed(ack_timeout_s=5.0)) as toy, toy.books(A):
+        toy.acknowledge = False
+        await toy.settle(7.0)
+        assert toy.transport.dials == 2
+
+
+async def test_subscribe_frames_are_paced() -> None:
+    feed = ToyFeed(max_channels_per_frame=1)
+    feed.kind = Endpoint("toy", "ws://toy/", messages_per_s=2.0, max_channels_per_frame=1)
+    async with stage(feed) as toy, toy.books(A, B, C):
+        await toy.settle(0.1)
+        assert len(toy.subscribed) == 1
+        await toy.settle(0.5)
+        assert len(toy.subscribed) == 2
+        await toy.settle(0.5)
+        assert len(toy.subscribed) == 3
+
+
+async def test_a_planned_renewal_loses_nothing_and_is_never_stale() -> None:
+    async with stage(ToyFeed(lifetime_s=100.0)) as toy, toy.books(A) as books, toy.trades(A) as trades:
+        await toy.settle()
+        await waiting(books)
+        number = 0
+        for _ in range(240):
+            number += 1
+            toy.push(toy.delta("A", 9.0 + number / 1000))
+            toy.push(json.dumps({"s": "A", "t": [[str(number), 1.0]]}))
+            await toy.clock.advance(0.5)
+        assert toy.transport.dials == 2
+        assert len(toy.transport.open) == 1
+        updates = await waiting(books)
+        assert {update.kind for update in updates} == {UpdateKind.UPDATE}
+        assert [update.update_id for update in updates] == list(range(11, 11 + number))
+        assert [trade.id for trade in await waiting(trades)] == [str(n) for n in range(1, number + 1)]
+        assert len(toy.seeds_fetched) == 1
+
+
+async def test_an_announced_shutdown_is_met_with_an_overlapping_connection() -> None:
+    async with stage() as toy, toy.books(A) as stream:
+        await toy.settle()
+        await waiting(stream)
+        toy.push(json.dumps({"bye": 1}))
+        for step in range(20):
+            toy.push(toy.delta("A", 9.0 + step / 100))
+            await toy.clock.advance(0.5)
+        assert toy.transport.dials == 2
+        assert {update.kind for update in await waiting(stream)} == {UpdateKind.UPDATE}
+
+
+async def test_a_failed_renewal_keeps_the_old_connection_and_tries_again() -> None:
+    async with stage(ToyFeed(lifetime_s=100.0)) as toy, toy.books(A) as stream:
+        await toy.settle()
+        await waiting(stream)
+        toy.refuse_dials = ConnectError("connection refused")
+        for step in range(100):
+            toy.push(toy.delta("A", 9.0 + step / 1000))
+            await toy.clock.advance(1.0)
+        assert {update.kind for update in await waiting(stream)} == {UpdateKind.UPDATE}
+        toy.refuse_dials = None
+        for step in range(20):
+            toy.push(toy.delta("A", 9.2 + step / 1000))
+            await toy.clock.advance(1.0)
+        assert {update.kind for update in await waiting(stream)} == {UpdateKind.UPDATE}
+        assert len(toy.transport.connections) == 2
+
+
+async def test_trades_lost_in_a_reconnect_are_marked_and_filled_from_history() -> None:
+    async with stage() as toy, toy.trades(A) as stream:
+        await toy.settle()
+        toy.push(json.dumps({"s": "A", "t": [["1", 1.0]]}))
+        toy.history["A"] = [("1", 1.0), ("2", 2.0), ("3", 3.0)]
+        toy.transport.open[0].cut()
+        await toy.settle()
+        toy.push(json.dumps({"s": "A", "t": [["4", 4.0]]}))
+        items = await waiting(stream)
+        assert [item.id if isinstance(item, Trade) else item for item in items] == [
+            "1",
+            Gap(A.symbol, "1", "connection reset", 2),
+            "2",
+            "3",
+            "4",
+        ]
+
+
+async def test_a_gap_that_history_cannot_fill_stays_marked() -> None:
+    async with stage() as toy, toy.trades(A) as stream:
+        await toy.settle()
+        toy.push(json.dumps({"s": "A", "t": [["1", 1.0]]}))
+        toy.transport.open[0].cut()
+        await toy.settle()
+        items = await waiting(stream)
+        assert items[1:] == [Gap(A.symbol, "1", "connection reset", None)]
+
+
+async def test_a_key_that_is_refused_ends_the_stream_with_that_error() -> None:
+    async with stage() as toy, toy.books(A) as stream:
+        toy.refuse_dials = AuthenticationError("bad key", exchange="TOY")
+        toy.transport.connections.clear()
+        await toy.settle()
+        with pytest.raises(AuthenticationError):
+            await anext(stream)
+
+
+async def test_a_stream_is_entered_before_it_is_read() -> None:
+    async with stage() as toy:
+        with pytest.raises(StreamClosed, match="enter the stream first"):
+            await anext(toy.books(A))
+
+
+async def test_a_deferred_stream_joins_the_streams_of_several_venues() -> None:
+    async with stage() as one, stage() as two:
+
+        async def resolve() -> list[MarketStream[Any]]:
+            return [one.books(A), two.books(B)]
+
+        async with MarketStream.deferred(resolve) as stream:
+            await one.settle()
+            await two.settle()
+            assert sorted(item.market for item in await waiting(stream)) == [A.symbol, B.symbol]
+
+
+async def test_a_deferred_stream_that_cannot_be_resolved_leaves_nothing_open() -> None:
+    async with stage() as toy:
+
+        async def resolve() -> list[MarketStream[Any]]:
+            raise MarketNotFound("no such market", exchange="TOY")
+
+        with pytest.raises(MarketNotFound):
+            async with MarketStream.deferred(resolve):
+                pass
+        assert not toy.hub.pool.connections
+
+
+async def test_markets_that_share_a_native_book_share_its_subscription() -> None:
+    twin = A.model_copy(update={"symbol": "TOY-SPOT-A-USDC"})
+    async with stage() as toy, toy.books(A) as one, toy.books(twin) as two:
+        await toy.settle()
+        toy.push(toy.delta("A", 9.5))
+        assert {item.market for item in await waiting(one)} == {A.symbol}
+        assert {item.market for item in await waiting(two)} == {twin.symbol}
+        assert toy.subscribed == [["A@ORDERBOOK"]]
