@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from astra_sandbox.engine import MatchingEngine as MatchingEngine
     from astra_sandbox.sandbox import Sandbox as Sandbox
 
-__all__ = ["MatchingEngine", "Sandbox"]  # noqa: F822 (given by __getattr__)
+__all__ = ["MatchingEngine", "Sandbox"]
 
 
 def __getattr__(name: str) -> Any:
