@@ -153,7 +153,8 @@ class OrderFlow:
         assets = {asset for market in active for asset in (market.base_asset, market.quote_asset)}
         worth = {asset: self._values[asset] for asset in sorted(assets)}
         self._drifting = {asset: value for asset, value in worth.items() if value != 1}  # dollars stand still
-        self._rate = orders_per_second(len(active), pace) * len(active)
+        self.pace = pace
+        """Scales the flow; may be changed while it runs (0: the crowds stand still)."""
         self._due = 0.0
         self._until_drift = DRIFT_EVERY_S
         self._turn: list[Crowd] = []
@@ -172,7 +173,7 @@ class OrderFlow:
         if self._until_drift <= 0:
             self._until_drift += DRIFT_EVERY_S
             self._drift()
-        self._due += elapsed_s * self._rate
+        self._due += elapsed_s * orders_per_second(len(self._crowds), self.pace) * len(self._crowds)
         count = int(self._due)
         self._due -= count
         now_ms = self._clock.wall_ns() // 1_000_000

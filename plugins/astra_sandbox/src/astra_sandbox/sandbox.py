@@ -179,6 +179,12 @@ class Sandbox:
         """The faults of the venue; they hold from the moment they are set."""
         return self._find(exchange).faults
 
+    def set_pace(self, exchange: str, pace: float) -> None:
+        """Scale the venue's order flow from now on; 0 stops it."""
+        flow = self._find(exchange).flow
+        if flow is not None:
+            flow.pace = pace
+
     def failures(self, exchange: str) -> Sequence[Exception]:
         """The latest exceptions that the venue's protocol raised."""
         return list(self._find(exchange).server.outlet.failures)
