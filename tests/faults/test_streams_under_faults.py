@@ -1,0 +1,190 @@
+"""Books and trades over real sockets while everything that can go wrong does.
+
+The sandbox is the truth: once its order flow stands still, the books of all markets must equal the engine's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+from astra import Astra
+from astra.models.markets import Market, MarketStatus
+from astra.models.orderbook import BookState, OrderbookUpdate, UpdateKind
+from astra.models.trades import Trade
+from astra.streams.stream import MarketStream
+from astra_sandbox import Sandbox
+
+pytestmark = pytest.mark.anyio
+EXCHANGES = ["BINANCE"]
+
+
+class Copies:
+    """Books rebuilt from a stream's updates alone, as any consumer would."""
+
+    def __init__(self) -> None:
+        self.books: dict[str, tuple[dict[float, float], dict[float, float]]] = {}
+        self.stale = 0
+        self.updates = 0
+        self.last: dict[str, int] = {}
+
+    def take(self, update: OrderbookUpdate) -> None:
+        self.updates += 1
+        if update.kind is UpdateKind.STALE:
+            self.stale += 1
+            self.books.pop(update.market, None)
+            return
+        if update.kind is UpdateKind.SNAPSHOT:
+            self.books[update.market] = (dict(update.bids), dict(update.asks))
+            assert update.update_id >= self.last.get(update.market, 0)
+        else:
+            assert update.market in self.books, "an UPDATE before a SNAPSHOT"
+            assert update.update_id > self.last[update.market]
+            for levels, changes in zip(self.books[update.market], (update.bids, update.asks), strict=True):
+                for price, quantity in changes:
+                    levels[price] = quantity
+                    if not quantity:
+                        del levels[price]
+        self.last[update.market] = update.update_id
+        bids, asks = self.books[update.market]
+        assert not bids or not asks or max(bids) < min(asks), f"{update.market} is crossed"
+
+
+def truth(sandbox: Sandbox, market: Market) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    """The engine's book in base units."""
+    _, bids, asks = sandbox.engine(market.exchange).depth(market.symbol, 10_000)
+    sides: list[list[tuple[float, float]]] = []
+    for side in (bids, asks):
+        levels = []
+        for level in side:
+            price, quantity = float(level.price), float(level.quantity)
+            if market.contract_size is not None:
+                quantity *= float(market.contract_size)
+            levels.append((price, quantity / price if market.is_inverse else quantity))
+        sides.append(levels)
+    return sides[0], sides[1]
+
+
+@asynccontextmanager
+async def everything(exchange: str, **sandbox: Any) -> AsyncIterator[tuple[Sandbox, Astra, list[Market]]]:
+    async with Sandbox([exchange], **sandbox) as venue:
+        settings = venue.settings
+        settings["venues"][exchange]["streams"] = {"backoff_cap_s": 1.0}
+        async with Astra(settings=settings, credentials=[venue.credentials(exchange)]) as astra:
+            markets = [m for m in await astra.list_markets(exchange) if m.status is MarketStatus.ACTIVE]
+            yield venue, astra, markets
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    with anyio.fail_after(timeout_s):
+        while not condition():
+            await anyio.sleep(0.05)
+
+
+def states(stream: MarketStream[Any], markets: list[Market]) -> dict[str, BookState]:
+    return {market.symbol: stream.book(market.symbol).state for market in markets}
+
+
+def all_in(stream: MarketStream[Any], markets: list[Market], state: BookState) -> bool:
+    return set(states(stream, markets).values()) == {state}
+
+
+async def standstill(sandbox: Sandbox, astra: Astra, stream: MarketStream[Any], markets: list[Market]) -> None:
+    """Stop the flow; then every book, and every consumer's copy of it, must become the engine's."""
+    sandbox.set_pace(markets[0].exchange, 0.0)
+
+    def settled() -> bool:
+        for market in markets:
+            book = stream.book(market.symbol)
+            if book.state is not BookState.LIVE or (book.bids(), book.asks()) != truth(sandbox, market):
+                return False
+        return True
+
+    try:
+        await until(settled, 45.0)
+    except TimeoutError:
+        wrong = {
+            market.symbol: (stream.book(market.symbol).state, stream.book(market.symbol).reason)
+            for market in markets
+            if (stream.book(market.symbol).bids(), stream.book(market.symbol).asks()) != truth(sandbox, market)
+        }
+        raise AssertionError(f"books that never became the engine's: {wrong}") from None
+
+
+async def consume(stream: MarketStream[Any], copies: Copies) -> None:
+    async for batch in stream.batches():
+        for update in batch:
+            copies.take(update)
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+async def test_a_killed_venue_is_stale_at_once_and_comes_back_equal(exchange: str) -> None:
+    async with everything(exchange, seed=3) as (sandbox, astra, markets):
+        symbols = [market.symbol for market in markets]
+        copies = Copies()
+        async with astra.stream_orderbook(*symbols) as stream, anyio.create_task_group() as tasks:
+            tasks.start_soon(consume, stream, copies)
+            await until(lambda: all_in(stream, markets, BookState.LIVE))
+            await sandbox.stop(exchange)
+            await until(lambda: all_in(stream, markets, BookState.STALE), 5.0)
+            assert copies.stale >= len(markets)
+            await anyio.sleep(1.0)
+            await sandbox.start(exchange)
+            await until(lambda: all_in(stream, markets, BookState.LIVE))
+            await standstill(sandbox, astra, stream, markets)
+            await until(
+                lambda: all(
+                    (sorted(copies.books[m.symbol][0].items(), reverse=True), sorted(copies.books[m.symbol][1].items()))
+                    == truth(sandbox, m)
+                    for m in markets
+                )
+            )
+            assert not sandbox.failures(exchange)
+            tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+async def test_with_every_fault_on_books_are_right_or_say_that_they_are_not(exchange: str) -> None:
+    async with everything(exchange, seed=5) as (sandbox, astra, markets):
+        symbols = [market.symbol for market in markets]
+        copies, trades = Copies(), [0]
+
+        async def count(stream: MarketStream[Any]) -> None:
+            async for item in stream:
+                trades[0] += isinstance(item, Trade)
+
+        async with (
+            astra.stream_orderbook(*symbols) as stream,
+            astra.stream_trades(*symbols) as prints,
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(consume, stream, copies)
+            tasks.start_soon(count, prints)
+            await until(lambda: all_in(stream, markets, BookState.LIVE))
+            faults = sandbox.faults(exchange)
+            faults.drop_frame = 0.01
+            faults.repeat_frame = 0.02
+            faults.reorder_frame = 0.01
+            faults.cut_connection = 0.0005
+            faults.reset_request = 0.1
+            faults.lost_answer = 0.05
+            faults.server_error = 0.1
+            faults.rate_limited = 0.02
+            faults.clock_skew_ms = 400
+            await anyio.sleep(6.0)
+            faults.stall_s = 1.0
+            await anyio.sleep(4.0)
+            for name in ("drop_frame", "repeat_frame", "reorder_frame", "cut_connection", "reset_request"):
+                setattr(faults, name, 0.0)
+            faults.lost_answer = faults.server_error = faults.rate_limited = 0.0
+            faults.clock_skew_ms = 0
+            assert copies.stale > 0, "the faults did nothing"
+            await until(lambda: all_in(stream, markets, BookState.LIVE), 60.0)
+            await standstill(sandbox, astra, stream, markets)
+            assert trades[0] > 0
+            assert not sandbox.failures(exchange)
+            tasks.cancel_scope.cancel()
