@@ -40,7 +40,7 @@ class OptionType(StrEnum):
 COIN_MARGINED = "COINM"
 
 _EXCHANGE = re.compile(r"[A-Z][A-Z0-9]*\Z")
-_PART = re.compile(r"[^\s\-\x00-\x1f\x7f]+\Z")
+_PART = re.compile(r"[^\s\-\x00-\x1f\x7f-\x9f]+\Z")
 _STRIKE = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]*[1-9])?\Z")
 _FORMS = {
     AssetType.SPOT: "EXCHANGE-SPOT-BASE-QUOTE[-DISAMBIGUATOR]",
