@@ -300,7 +300,7 @@ class HttpClient:
             transport = self._opened()
             wire = self._wire(request, progress, timeout_s)
             with anyio.fail_after(timeout_s), redacted():
-                response = await transport.handle_async_request(wire)
+                response = await progress.answer(transport, wire)
                 try:
                     body = await _bounded(response, request.max_bytes)
                 finally:
@@ -346,14 +346,27 @@ class _NotEncoded(Exception):
 
 
 class _Progress:
-    """How far a request came, as httpcore's trace extension tells."""
+    """How far a request came, as httpcore's trace extension tells: did its headers and body (begin to) leave?"""
 
-    def __init__(self, *, headers: bool, body: bool) -> None:
+    def __init__(self, *, headers: bool = False, body: bool = False) -> None:
         self.headers = headers
         self.body = body
+        self._opened: Any = None
 
-    async def note(self, event: str, _: Mapping[str, Any]) -> None:
-        if event.endswith("send_request_headers.started"):
+    async def answer(self, transport: httpx.AsyncBaseTransport, wire: httpx.Request) -> httpx.Response:
+        try:
+            return await transport.handle_async_request(wire)
+        except BaseException:
+            if self._opened is not None:
+                # httpcore forgets the socket when it is cancelled during the TLS handshake.
+                with anyio.move_on_after(1, shield=True):
+                    await self._opened.aclose()
+            raise
+
+    async def note(self, event: str, details: Mapping[str, Any]) -> None:
+        if event.endswith("connect_tcp.complete"):
+            self._opened = details["return_value"]
+        elif event.endswith("send_request_headers.started"):
             self.headers = True
         elif event.endswith("send_request_body.started"):
             self.body = True
@@ -449,15 +462,26 @@ def check_proxy(proxy: str | None) -> None:
         raise ConfigError("a proxy is given as http://, https:// or socks5://[user:password@]host[:port]")
 
 
-def upgrade_request(url: str, headers: Mapping[str, str], *, by_url: bool) -> httpx.Request:
-    """The request that opens a WebSocket. `by_url`: for a proxy or an in-process application, see `HttpClient`."""
+async def upgrade(
+    transport: httpx.AsyncBaseTransport, url: str, headers: Mapping[str, str], *, by_url: bool
+) -> httpx.Response:
+    """Ask for a WebSocket; the caller bounds the time. `by_url`: for a proxy or an in-process application, which do
+    not take the request line as it stands."""
     import httpx
 
     origin, target = split_target(url)
-    headers = {"User-Agent": "astra", **headers}
-    if by_url:
-        return httpx.Request("GET", httpx.URL(url), headers=headers)
-    return httpx.Request("GET", httpx.URL(origin), headers=headers, extensions={"target": target.encode("ascii")})
+    progress = _Progress()
+    extensions: dict[str, Any] = {"trace": progress.note}
+    if not by_url:
+        extensions["target"] = target.encode("ascii")
+    wire = httpx.Request(
+        "GET",
+        httpx.URL(url if by_url else origin),
+        headers={"User-Agent": "astra", **headers},
+        extensions=extensions,
+    )
+    with redacted():
+        return await progress.answer(transport, wire)
 
 
 def split_target(url: str) -> tuple[str, str]:
@@ -478,14 +502,14 @@ def tls_context() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def network_transport(proxy: str | None) -> httpx.AsyncBaseTransport:
+def network_transport(proxy: str | None, tls: ssl.SSLContext | None = None) -> httpx.AsyncBaseTransport:
     """A pool of connections to the network, through the proxy if there is one."""
     import httpx
 
     for name in ("connection", "http11", "http2", "proxy", "socks"):
         logging.getLogger(f"httpcore.{name}").addFilter(_only_event_names)
     return httpx.AsyncHTTPTransport(
-        verify=tls_context(),
+        verify=tls_context() if tls is None else tls,
         trust_env=False,
         proxy=proxy,
         limits=httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=30.0),

@@ -78,7 +78,11 @@ class PicowsTransport:
             assert failure is not None
             raise failure
         connection = _PicowsConnection(ws, receiver)
-        task_group.start_soon(connection.watch, name=f"websocket {origin}")
+        try:
+            task_group.start_soon(connection.watch, name=f"websocket {origin}")
+        except BaseException:
+            await connection.aclose()
+            raise
         # Frames that came with the handshake wait until the caller holds the connection.
         asyncio.get_running_loop().call_soon(receiver.release)
         return connection
@@ -209,6 +213,7 @@ class _Receiver(WSListener):
         self._listener = listener
         self._origin = origin
         self._max_bytes = max_bytes
+        self._ws: WSTransport | None = None
         self._early: list[Callable[[], None]] | None = []
         """What came before the caller held the connection."""
         self._parts: list[bytearray] = []
@@ -230,11 +235,14 @@ class _Receiver(WSListener):
                 if frame.payload_size > _CONTROL_BYTES and frame.fin and not parts:
                     self._frame(frame.get_payload_as_memoryview())
                 else:
-                    rest(transport, frame)
+                    rest(frame)
             except Exception as error:  # noqa: BLE001 - the listener's, whatever it is: it ends the connection
-                failed(transport, error)
+                failed(error)
 
         return on_ws_frame
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self._ws = transport
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         self._on_frame(transport, frame)
@@ -242,8 +250,7 @@ class _Receiver(WSListener):
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self._frame = _ignore
         self._lost = True
-        if self._reason is None:
-            self._reason = _end_of(transport)
+        self._reason = self._reason or _end_of(transport)
         if self._early is None:
             self._over()
 
@@ -263,56 +270,56 @@ class _Receiver(WSListener):
             try:
                 call()
             except Exception as error:  # noqa: BLE001 - as in `_fast`
-                self._log_failure(error)
+                self._failed(error)
                 break
         if self._lost:
             self._over()
 
-    def end(self, transport: WSTransport, reason: str, code: WSCloseCode) -> None:
-        """End the connection from our side; the listener hears no more frames."""
-        if self._reason is None:
-            self._reason = reason
-        self._frame = _ignore
-        transport.send_close(code)
-        transport.disconnect(graceful=False)
-
     def mute(self, reason: str) -> None:
-        """The caller closes: whatever still comes is of no interest."""
+        """The connection is given up: whatever frames still come are of no interest."""
         self._frame = _ignore
         self._reason = self._reason or reason
 
-    def _rest(self, transport: WSTransport, frame: WSFrame) -> None:
+    def end(self, reason: str, code: WSCloseCode) -> None:
+        """End the connection from our side at once."""
+        self.mute(reason)
+        if self._ws is not None and not self._lost:
+            self._ws.send_close(code)
+            self._ws.disconnect(graceful=False)
+
+    def _rest(self, frame: WSFrame) -> None:
         """A short message, a fragment, or a control frame."""
-        kind = frame.msg_type
+        ws, kind = self._ws, frame.msg_type
+        assert ws is not None
         if kind is WSMsgType.TEXT or kind is WSMsgType.BINARY:
             if self._parts:
-                self.end(transport, "protocol violation: a message inside a message", WSCloseCode.PROTOCOL_ERROR)
+                self.end("protocol violation: a message inside a message", WSCloseCode.PROTOCOL_ERROR)
             elif frame.fin:
                 self._frame(frame.get_payload_as_memoryview())
             else:
                 self._parts.append(bytearray(frame.get_payload_as_memoryview()))
         elif kind is WSMsgType.CONTINUATION:
-            self._continued(transport, frame)
+            self._continued(frame)
         elif kind is WSMsgType.CLOSE:
-            transport.send_close(WSCloseCode.OK)
-            transport.disconnect()
+            ws.send_close(frame.get_close_code() or WSCloseCode.OK)
+            ws.disconnect()
         else:
             if kind is WSMsgType.PING:
-                transport.send_pong(frame.get_payload_as_bytes())
+                ws.send_pong(frame.get_payload_as_bytes())
             if self._early is not None:
                 self._early.append(self._listener.alive)
             elif not self._lost:
                 self._listener.alive()
 
-    def _continued(self, transport: WSTransport, frame: WSFrame) -> None:
+    def _continued(self, frame: WSFrame) -> None:
         if not self._parts:
-            self.end(transport, "protocol violation: a continuation of nothing", WSCloseCode.PROTOCOL_ERROR)
+            self.end("protocol violation: a continuation of nothing", WSCloseCode.PROTOCOL_ERROR)
             return
         message = self._parts[0]
         message += frame.get_payload_as_memoryview()
         if len(message) > self._max_bytes:
             self._parts.clear()
-            self.end(transport, f"a message of more than {self._max_bytes} bytes", WSCloseCode.MESSAGE_TOO_BIG)
+            self.end(f"a message of more than {self._max_bytes} bytes", WSCloseCode.MESSAGE_TOO_BIG)
         elif frame.fin:
             self._parts.clear()
             self._frame(message)
@@ -322,13 +329,9 @@ class _Receiver(WSListener):
         kept = bytes(payload)
         self._early.append(lambda: self._listener.frame(kept))
 
-    def _failed(self, transport: WSTransport, error: Exception) -> None:
-        self._log_failure(error)
-        self.end(transport, self._reason or "", WSCloseCode.INTERNAL_ERROR)
-
-    def _log_failure(self, error: Exception) -> None:
+    def _failed(self, error: Exception) -> None:
         _log.error("the listener of %s failed, the connection ends", self._origin, exc_info=error)
-        self._reason = self._reason or f"the listener failed ({type(error).__name__})"
+        self.end(f"the listener failed ({type(error).__name__})", WSCloseCode.INTERNAL_ERROR)
 
     def _over(self) -> None:
         _log.debug("%s disconnected: %s", self._origin, self._reason)
@@ -364,7 +367,7 @@ class _PicowsConnection:
         ws = self._ws
         ws.send(WSMsgType.TEXT if isinstance(frame, str) else WSMsgType.BINARY, frame)
         if not ws.is_disconnected and ws.underlying_transport.get_write_buffer_size() > _MAX_UNSENT_BYTES:
-            self._receiver.end(ws, "the server does not read what is sent", WSCloseCode.POLICY_VIOLATION)
+            self._receiver.end("the server does not read what is sent", WSCloseCode.POLICY_VIOLATION)
 
     def ping(self) -> None:
         self._ws.send_ping()
@@ -393,6 +396,7 @@ class _PicowsConnection:
     async def _abort(self) -> None:
         if not self._receiver.gone.is_set():
             self._receiver.release()
+            self._receiver.mute("cancelled by us")
             self._ws.disconnect(graceful=False)
             with anyio.move_on_after(_CLOSE_S, shield=True):
                 await self._receiver.gone.wait()
