@@ -351,19 +351,19 @@ async def test_several_objects_in_one_process_know_nothing_of_each_other(alpha: 
 
 
 async def test_streams_left_open_end_when_the_object_is_closed(site: Any) -> None:
-    @property
-    def running_hub(self: Any) -> Hub:
-        if not hasattr(self, "kept"):
-            self.kept = Hub(exchange="ALPHA", feed=Any, history=Any, host=self.host, transport=lambda: None)  # type: ignore[arg-type,return-value]
-            self.kept.pool = SimpleNamespace(want=lambda topic: None, drop=lambda channel: None)  # type: ignore[assignment]
-        kept: Hub = self.kept
+    def hub_of(venue: Any) -> Hub:
+        if not hasattr(venue, "kept"):
+            nothing: Any = None
+            venue.kept = Hub(exchange="ALPHA", feed=nothing, history=nothing, host=venue.host, transport=nothing)
+            venue.kept.pool = SimpleNamespace(want=lambda topic: None, drop=lambda channel: None)
+        kept: Hub = venue.kept
         return kept
 
     @hookimpl
     def stream_trades(self: Any, markets: Sequence[Market]) -> Any:
         return MarketStream.of(self.running_hub, DataType.TRADE, markets)
 
-    site.offer(VENUES, "ALPHA", toy("ALPHA", running_hub=running_hub, stream_trades=stream_trades))
+    site.offer(VENUES, "ALPHA", toy("ALPHA", running_hub=property(hub_of), stream_trades=stream_trades))
     ends: list[BaseException] = []
 
     async def read(stream: MarketStream[Any]) -> None:
