@@ -10,6 +10,7 @@ import logging
 from collections.abc import MutableMapping
 from typing import Any
 
+import anyio.lowlevel
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -99,6 +100,9 @@ class Measure:
             if status:
                 raise
             await answer(problem.response(), inner, receive, noted)
+        if status != 101:
+            # uvicorn takes a handshake that we refused for one that we forgot until it has seen the connection close.
+            await anyio.lowlevel.checkpoint()
 
 
 def _route(scope: MutableMapping[str, Any]) -> str:

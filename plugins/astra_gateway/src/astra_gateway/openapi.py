@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
@@ -50,6 +51,7 @@ _WORDS = {
     409: "An order with this client order id exists, or a request with this Idempotency-Key is being answered.",
     413: "The body is larger than the gateway reads.",
     422: "The order breaks a rule of the market, or the funds do not suffice: nothing was placed.",
+    426: "The path speaks WebSocket only.",
     429: "Too many requests; `Retry-After` says when to come back.",
     501: "The venue does not offer this.",
     502: "The venue refused or failed the call.",
@@ -68,6 +70,12 @@ def model_schemas(*models: type[BaseModel]) -> dict[str, Any]:
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema
     return schemas
+
+
+def struct_schemas(*structs: type[msgspec.Struct]) -> dict[str, Any]:
+    """The same for msgspec structs, which encode what is hot."""
+    _, schemas = msgspec.json.schema_components(structs, ref_template=REF)
+    return dict(schemas)
 
 
 def parameters(query: type[Query], headers: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:

@@ -26,7 +26,8 @@ class VenueStatus(msgspec.Struct, frozen=True):
     markets_age_s: float | None = None
     error: str | None = None
     books: Mapping[str, int] = {}
-    buckets: Sequence[BucketReport] = ()
+    limits: Mapping[str, Sequence[BucketReport]] = {}
+    """Request limits by the name of what they cover."""
 
 
 def venue_statuses(astra: Astra) -> Sequence[VenueStatus]:
@@ -41,7 +42,7 @@ def venue_statuses(astra: Astra) -> Sequence[VenueStatus]:
         hub = getattr(route.venue, "running_hub", None)
         states = Counter(book.state for book in hub.books()) if hub is not None else Counter()
         error = route.table.last_error
-        limiter = getattr(route.venue, "limiter", None)
+        limiters: Mapping[str, RateLimiter] = getattr(route.venue, "rate_limiters", {})
         statuses.append(
             VenueStatus(
                 exchange,
@@ -50,7 +51,7 @@ def venue_statuses(astra: Astra) -> Sequence[VenueStatus]:
                 markets_age_s=route.table.age_s,
                 error=None if error is None else error.problem,
                 books={state.value: states[state] for state in BookState},
-                buckets=limiter.report() if isinstance(limiter, RateLimiter) else (),
+                limits={name: limiter.report() for name, limiter in limiters.items()},
             )
         )
     return statuses
@@ -61,7 +62,7 @@ def venue_metrics(astra: Astra) -> Iterable[Metric]:
     markets = GaugeMetricFamily("astra_markets", "Markets known.", labels=("exchange",))
     age = GaugeMetricFamily("astra_markets_age_seconds", "Age of the list of markets.", labels=("exchange",))
     books = GaugeMetricFamily("astra_books", "Running order books by state.", labels=("exchange", "state"))
-    labels = ("exchange", "bucket", "account")
+    labels = ("exchange", "limits", "bucket", "account")
     used = GaugeMetricFamily("astra_rate_limit_used", "Used part of a venue's rate limit.", labels=labels)
     limit = GaugeMetricFamily("astra_rate_limit", "A venue's rate limit.", labels=labels)
     for status in venue_statuses(astra):
@@ -72,8 +73,9 @@ def venue_metrics(astra: Astra) -> Iterable[Metric]:
             age.add_metric((status.exchange,), status.markets_age_s)
         for state, count in status.books.items():
             books.add_metric((status.exchange, state), count)
-        for bucket in status.buckets:
-            names = (status.exchange, bucket.name, bucket.account or "")
-            used.add_metric(names, bucket.used)
-            limit.add_metric(names, bucket.limit)
+        for name, buckets in status.limits.items():
+            for bucket in buckets:
+                labelled = (status.exchange, name, bucket.name, bucket.account or "")
+                used.add_metric(labelled, bucket.used)
+                limit.add_metric(labelled, bucket.limit)
     return (markets, age, books, used, limit)
