@@ -817,13 +817,36 @@ async def test_not_placed_must_hold_for_the_whole_time_in_which_the_request_may_
             await astra.place_order("ALPHA-SPOT-BTC-USDT", limit(client_order_id="lost"))
         assert await astra.resolve_order("ALPHA-SPOT-BTC-USDT", "lost") is None
         moments = [entry[2] for entry in alpha.log if entry[0] == "resolve_order"]
-        assert moments == [begun, begun + 30_000]
+        assert moments == [begun + 30_000, begun]
         alpha.log.clear()
         now = clock.wall_ns() // 1_000_000
         assert await astra.resolve_order("ALPHA-SPOT-BTC-USDT", "ofanother") is None
         moments = [entry[2] for entry in alpha.log if entry[0] == "resolve_order"]
-        assert moments[-1] == now
-        assert moments[0] < now
+        assert moments[0] == now
+        assert moments[-1] < now
+
+
+async def test_an_order_that_arrives_between_two_questions_is_found(alpha: Any) -> None:
+    """A venue that can only search its history from a moment on, and a request that arrives late."""
+    clock = FastClock()
+    arrived = order_of(market("ALPHA"), limit(client_order_id="late"))
+    begun = clock.wall_ns() // 1_000_000
+    questions: list[int] = []
+
+    def lost(*args: Any) -> None:
+        clock.now += 1
+        raise OrderOutcomeUnknown("lost", exchange="ALPHA", market="ALPHA-SPOT-BTC-USDT")
+
+    def search(client_order_id: str, since: int) -> Any:
+        questions.append(since)
+        there = len(questions) > 1  # it arrives right after the first look
+        return arrived if there and since <= begun else False
+
+    alpha.stubbed |= {"place_order": lost, "resolve_order": search}
+    async with made(clock=clock) as astra:
+        with pytest.raises(OrderOutcomeUnknown):
+            await astra.place_order("ALPHA-SPOT-BTC-USDT", limit(client_order_id="late"))
+        assert await astra.resolve_order("ALPHA-SPOT-BTC-USDT", "late") == arrived
 
 
 # --- streams -------------------------------------------------------------------------------------------------------

@@ -523,10 +523,10 @@ class Astra:
         route, market = await self._market(symbol, "resolve_order")
         account = await self._credentials(route, credentials)
         now = self._now_ms()
-        # The request left between `earliest` and `latest`: history is searched from the earliest, but "not placed"
-        # must hold for a request sent at the latest moment, too.
+        # The request left between `earliest` and `latest`. First it must be certain that one sent at the latest moment
+        # can no longer arrive; only a search made after that, from the earliest moment on, is conclusive.
         earliest, latest = self._sent.get((route.code, client_order_id), (now - LOOK_BACK_MS, now))
-        moments = [since] if since is not None else list(dict.fromkeys((earliest, latest)))
+        moments = [since] if since is not None else list(dict.fromkeys((latest, earliest)))
         deadline = self.clock.monotonic() + timeout_s
         pause, last_error = 0.1, None
         while True:
