@@ -7,6 +7,7 @@ and this venue's credentials.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import logging
@@ -173,9 +174,7 @@ class AppHost:
     def transport(self, name: str) -> Any:
         """The WebSocket transport called `name`; `auto` is picows on asyncio and httpx-ws elsewhere."""
         if name == "auto":
-            import sniffio
-
-            name = "picows" if sniffio.current_async_library() == "asyncio" else "httpx-ws"
+            name = "picows" if _on_asyncio() else "httpx-ws"
         return self._astra.plugins.load(TRANSPORTS, name)()
 
     def start_soon(
@@ -183,6 +182,14 @@ class AppHost:
     ) -> None:
         """Run `work(*args)` in the application's task group. Its failure is logged and ends nothing else."""
         self._astra.start_soon(work, *args, name=f"{self._name}: {name or getattr(work, '__qualname__', 'task')}")
+
+
+def _on_asyncio() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 async def contained(work: Callable[..., Coroutine[Any, Any, None]], args: Sequence[object], name: str) -> None:
