@@ -43,7 +43,7 @@ def test_a_book_is_syncing_until_its_snapshot_and_follows_the_state_told() -> No
     assert tally.report()["BINANCE"]["state"] == "SYNCING"
     tally.received(book(SPOT, {1.0: 1.0}, {2.0: 1.0}, "SNAPSHOT"), 1.0)
     assert tally.report()["BINANCE"]["state"] == "LIVE"
-    tally.received({"market": SPOT, "state": "STALE"}, 2.0)
+    tally.received({"type": "STATE", "market": SPOT, "state": "STALE"}, 2.0)
     assert tally.report()["BINANCE"]["state"] == "STALE"
 
 
@@ -81,8 +81,9 @@ def test_one_lively_market_is_enough_for_its_product() -> None:
 
 def test_what_the_gateway_refuses_is_kept_in_its_words() -> None:
     tally = Tally({SPOT: "spot"}, started=0.0)
-    tally.received({"code": "market-not-found", "detail": "BINANCE: no market X"}, 1.0)
-    assert tally.problems == ["BINANCE: no market X"]
+    tally.received({"type": "ERROR", "code": "market-not-found", "detail": "BINANCE: no market X"}, 1.0)
+    tally.received({"type": "ERROR", "code": "internal", "title": "Internal error", "market": SPOT}, 1.0)
+    assert tally.problems == ["BINANCE: no market X", f"{SPOT}: Internal error"]
 
 
 def test_a_rate_counts_the_last_seconds_only() -> None:

@@ -173,12 +173,12 @@ async def _receive(gateway: Gateway, exchange: str, symbols: Sequence[str], tall
     from websockets.asyncio.client import connect
     from websockets.exceptions import WebSocketException
 
-    url = f"{gateway.url.replace('http', 'ws', 1)}/ws?state=true"
+    url = f"{gateway.url.replace('http', 'ws', 1)}/ws"
     try:
         async with connect(url, additional_headers={HEADER: f"Bearer {gateway.key}"}, max_size=None) as socket:
             for symbol in symbols:
                 for data_type in ("ORDERBOOK", "TRADE"):
-                    wanted = {"op": "subscribe", "exchange": exchange, "market": symbol, "dataType": data_type}
+                    wanted = {"op": "subscribe", "market": symbol, "dataType": data_type, "state": True}
                     await socket.send(json.dumps(wanted))
             async for message in socket:
                 tally.received(json.loads(message), anyio.current_time())

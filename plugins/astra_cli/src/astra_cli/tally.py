@@ -76,18 +76,19 @@ class Tally:
 
     def received(self, message: Mapping[str, Any], now: float) -> None:
         """One message of the gateway."""
+        kind = message.get("type")
         market = self.markets.get(message.get("market", ""))
-        if market is None:
-            if "code" in message or "title" in message:
-                self.problems.append(str(message.get("detail") or message.get("title") or message["code"]))
+        if kind == "ERROR":
+            about = "" if market is None else f"{market.symbol}: "
+            self.problems.append(f"{about}{message.get('detail') or message.get('title')}")
+        elif market is None:
+            return
         elif "trades" in message:
             market.trades.count(now, len(message["trades"]))
-        elif "bids" in message:
-            market.book_message(message, now)
-        elif message.get("state") in STATES:
+        elif kind == "STATE":
             market.state = message["state"]
-        elif "code" in message:
-            self.problems.append(f"{market.symbol}: {message.get('detail') or message['code']}")
+        elif kind in ("SNAPSHOT", "UPDATE"):
+            market.book_message(message, now)
 
     def report(self) -> dict[str, Any]:
         """Venue -> counts and state, and the same by product."""

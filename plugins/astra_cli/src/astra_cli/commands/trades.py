@@ -31,8 +31,8 @@ SHOWN = 25
 )
 @click.argument("symbols", nargs=-1, required=True, metavar="SYMBOL...")
 @json_option(
-    "Print one object a line: a trade, or {market, gap} where trades may be missing, or {market, lagged} where this "
-    "program was too slow."
+    "Print one object a line: a trade, or {type: GAP} where trades may be missing, or {type: LAGGED} where this program "
+    "was too slow."
 )
 @click.option("--count", type=click.IntRange(min=1), help="End after so many trades.")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="End after so long.")
@@ -77,10 +77,15 @@ def _event_json(event: TradeEvent) -> str:
     message: dict[str, Any]
     match event:
         case Gap():
-            gap = {"afterId": event.after_id, "reason": event.reason, "filled": event.filled}
-            message = {"market": event.market, "gap": gap}
+            message = {
+                "type": "GAP",
+                "market": event.market,
+                "afterId": event.after_id,
+                "reason": event.reason,
+                "filled": event.filled,
+            }
         case Lagged():
-            message = {"market": event.market, "lagged": event.missed}
+            message = {"type": "LAGGED", "market": event.market, "missed": event.missed}
         case _:
             message = {
                 "market": event.market,
