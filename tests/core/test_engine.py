@@ -619,3 +619,44 @@ async def test_markets_that_share_a_native_book_share_its_subscription() -> None
         assert {item.market for item in await waiting(one)} == {A.symbol}
         assert {item.market for item in await waiting(two)} == {twin.symbol}
         assert toy.subscribed == [["A@ORDERBOOK"]]
+
+
+class ForeignStream:
+    """A stream of a venue that has an engine of its own."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+        self.closed = anyio.Event()
+
+    async def __aenter__(self) -> ForeignStream:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.closed.set()
+
+    def __aiter__(self) -> ForeignStream:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self.items:
+            return self.items.pop(0)
+        await self.closed.wait()
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        self.closed.set()
+
+
+async def test_a_stream_of_another_engine_is_joined_and_closed_with_ours() -> None:
+    foreign = ForeignStream([Trade("TOY-SPOT-X-USD", 1.0, 1.0, Side.BUY, 1, "7")])
+    async with stage() as toy:
+
+        async def resolve() -> list[Any]:
+            return [toy.trades(A), foreign]
+
+        async with MarketStream.deferred(resolve, start_soon=toy.hub.start_soon) as stream:
+            await toy.settle()
+            toy.push(json.dumps({"s": "A", "t": [["1", 1.0]]}))
+            assert sorted(item.id for item in await waiting(stream)) == ["1", "7"]
+        await toy.settle(0.1)
+        assert foreign.closed.is_set()

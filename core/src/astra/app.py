@@ -372,7 +372,7 @@ class Astra:
                 by_venue.setdefault(route.code, (route, []))[1].append(market)
             return [route.stream(operation, markets) for route, markets in by_venue.values()]
 
-        return MarketStream.deferred(resolve, max_queue=max_queue)
+        return MarketStream.deferred(resolve, start_soon=self.start_soon, max_queue=max_queue)
 
     # -- orders -----------------------------------------------------------------------------------------------------
 

@@ -17,8 +17,9 @@ from typing import Any, ClassVar, Protocol
 import msgspec
 
 from astra.models.markets import Market
-from astra.models.orders import Liquidity, OrderStatus, OrderType, PositionSide, Side, TimeInForce
+from astra.models.orders import Liquidity, OrderStatus, OrderType, PositionSide, TimeInForce
 from astra.models.protocols import Clock
+from astra.models.trades import Side
 
 
 class Amount(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from typing import Any, Generic, Self, TypeVar
 import anyio
 import msgspec
 
-from astra.errors import BadRequest, StreamClosed, hint
+from astra.errors import AstraError, BadRequest, StreamClosed, hint
 from astra.models.markets import Market
 from astra.models.orderbook import BookState, OrderbookUpdate, UpdateKind
 from astra.models.trades import Lagged
@@ -169,6 +169,7 @@ class MarketStream(Generic[T]):
         wanted: Sequence[_Wanted],
         *,
         resolve: Callable[[], Awaitable[Sequence[Any]]] | None = None,
+        start_soon: Callable[..., None] | None = None,
         max_queue: int = DEFAULT_QUEUE,
         slow: SlowPolicy = SlowPolicy.MARK,
     ) -> None:
@@ -177,6 +178,8 @@ class MarketStream(Generic[T]):
         self.stats = StreamStats()
         self._wanted = list(wanted)
         self._resolve = resolve
+        self._start_soon = start_soon
+        self._foreign = 0
         self._max_queue = max_queue
         self._slow = slow
         self._queue: deque[Any] = deque()
@@ -187,6 +190,7 @@ class MarketStream(Generic[T]):
         self._entered = False
         self._closed = False
         self._error: Exception | None = None
+        self._ended: anyio.Event | None = None
 
     # -- making one ---------------------------------------------------------------------------------------------
 
@@ -208,11 +212,16 @@ class MarketStream(Generic[T]):
         cls,
         resolve: Callable[[], Awaitable[Sequence[Any]]],
         *,
+        start_soon: Callable[..., None] | None = None,
         max_queue: int = DEFAULT_QUEUE,
         slow: SlowPolicy = SlowPolicy.MARK,
     ) -> MarketStream[Any]:
-        """A stream whose parts (other `MarketStream`s, not entered) are found when it is entered."""
-        return cls([], resolve=resolve, max_queue=max_queue, slow=slow)
+        """A stream whose parts (other streams, not entered) are found when it is entered.
+
+        Parts that are no `MarketStream`s, from venues with an engine of their own, are read by a task of
+        `start_soon`; they have no live books here, and cannot be conflated: a consumer too slow for them is closed.
+        """
+        return cls([], resolve=resolve, start_soon=start_soon, max_queue=max_queue, slow=slow)
 
     # -- consuming ----------------------------------------------------------------------------------------------
 
@@ -220,10 +229,16 @@ class MarketStream(Generic[T]):
         if self._entered:
             raise StreamClosed("a stream is entered once; make a new one")
         self._entered = True
+        self._ended = anyio.Event()
         if self._resolve is not None:
             for part in await self._resolve():
                 if not isinstance(part, MarketStream):
-                    raise TypeError(f"cannot join a {type(part).__name__} with other streams")
+                    if self._start_soon is None:
+                        raise TypeError(f"reading a {type(part).__name__} takes a task: hand in start_soon")
+                    self._foreign += 1
+                    self._slow = SlowPolicy.RAISE
+                    self._start_soon(self._read, part, name=f"read {type(part).__name__}")
+                    continue
                 self._wanted.extend(part._wanted)
                 if part._slow is SlowPolicy.RAISE:
                     self._slow = SlowPolicy.RAISE
@@ -302,6 +317,31 @@ class MarketStream(Generic[T]):
         tap.topic = wanted.hub.attach(wanted.data_type, wanted.what, tap)
         tap.attached()
 
+    async def _read(self, part: Any) -> None:
+        """Read a stream of another engine until it, or this one, ends."""
+
+        async def close_with_us() -> None:
+            assert self._ended is not None
+            await self._ended.wait()
+            await part.aclose()
+
+        try:
+            async with part, anyio.create_task_group() as tasks:
+                tasks.start_soon(close_with_us)
+                async for item in part:
+                    if self._closed:
+                        break
+                    self._put(item)
+                tasks.cancel_scope.cancel()
+        except* AstraError as errors:
+            found: BaseException = errors
+            while isinstance(found, BaseExceptionGroup):
+                found = found.exceptions[0]
+            self._fail(found if isinstance(found, AstraError) else StreamClosed(str(found)))
+        self._foreign -= 1
+        if not self._taps and not self._foreign and self._error is None and not self._closed:
+            self._fail(StreamClosed("the venue ended the stream"))
+
     def _put(self, item: Any) -> None:
         """A trade or account event."""
         queue = self._queue
@@ -369,7 +409,7 @@ class MarketStream(Generic[T]):
             tap.put(OrderbookUpdate(tap.symbol, 0, (), (), UpdateKind.STALE, None, tap.hub.clock.wall_ns(), str(error)))
         if tap in self._taps:
             self._taps.remove(tap)
-        if not self._taps:
+        if not self._taps and not self._foreign:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
@@ -378,6 +418,8 @@ class MarketStream(Generic[T]):
 
     def _close(self) -> None:
         self._closed = True
+        if self._ended is not None:
+            self._ended.set()
         taps, self._taps = self._taps, []
         for tap in taps:
             tap.detach()
