@@ -31,8 +31,8 @@ SHOWN = 25
 )
 @click.argument("symbols", nargs=-1, required=True, metavar="SYMBOL...")
 @json_option(
-    "Print one object a line: a trade, or {type: GAP} where trades may be missing, or {type: LAGGED} where this program "
-    "was too slow."
+    "Print one object a line: a trade, {type: GAP} where trades may be missing, {type: LAGGED} where this program was "
+    "too slow."
 )
 @click.option("--count", type=click.IntRange(min=1), help="End after so many trades.")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="End after so long.")
