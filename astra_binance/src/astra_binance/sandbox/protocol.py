@@ -189,6 +189,7 @@ class BinanceSandbox(SandboxVenue):
 
     def connect(self, host: str, target: str, headers: Mapping[str, str], link: Link) -> SandboxSession | HttpResponse:
         family, now_ms = _FAMILY_OF_HOST[host], self.now_ms()
+        self.advance(now_ms)
         client = "127.0.0.1"
         if family is Family.SPOT and not self.meter.connected(client, now_ms):
             return answer({"code": -1003, "msg": "Too many connections."}, status=429, headers={"Retry-After": "300"})

@@ -105,8 +105,10 @@ class StreamSession(SandboxSession):
     # --- what the server calls ---
 
     def received(self, payload: str | bytes) -> None:
-        if not self._upkeep.message(self._now_ms()):
+        now_ms = self._now_ms()
+        if not self._upkeep.message(now_ms):
             return
+        self._advance(now_ms)  # what happened before a subscription is not told after it
         try:
             request = msgspec.json.decode(payload)
         except msgspec.DecodeError:
