@@ -1,0 +1,108 @@
+"""`astra demo` as a stranger runs it: in a process of its own, without keys, judged by what it prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import anyio
+import httpx
+import pytest
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+from astra_cli.exits import ExitCode
+from astra_cli.main import main
+
+PRODUCTS = {"spot", "usdm", "coinm", "options"}
+
+
+@pytest.fixture
+def command() -> list[str]:
+    return [sys.executable, "-W", "error", "-m", "astra_cli", "demo"]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """An environment in which whatever is written lands in `tmp_path`."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("ASTRA_", "XDG_"))}
+    (tmp_path / "tmp").mkdir()
+    return clean | {"HOME": str(tmp_path), "TMPDIR": str(tmp_path / "tmp")}
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+async def test_every_product_of_every_venue_delivers(
+    command: list[str], environment: dict[str, str], tmp_path: Path
+) -> None:
+    done = await anyio.run_process(
+        [*command, "--seconds", "8", "--json", "--port", "0"],
+        env=environment,
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    told = json.loads(done.stdout)
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+", told["gateway"])
+    venue = told["venues"]["BINANCE"]
+    assert venue["state"] == "LIVE"
+    assert set(venue["products"]) == PRODUCTS
+    for counts in (venue, *venue["products"].values()):
+        assert counts["markets"] > 0
+        assert counts["orderbookUpdates"] > 0
+        assert counts["trades"] > 0
+    assert venue["orderbookUpdates"] == sum(part["orderbookUpdates"] for part in venue["products"].values())
+    assert files_in(tmp_path) == [], "the demo leaves nothing behind"
+
+
+async def test_the_printed_key_and_address_work_and_a_taken_port_is_said_aloud(
+    command: list[str], environment: dict[str, str]
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        process = await anyio.open_process(
+            [*command, "--port", str(port), "--markets", "1"], env=environment, stdin=subprocess.DEVNULL
+        )
+        async with process:
+            assert process.stdout is not None
+            with anyio.fail_after(60):
+                text = (await BufferedByteReceiveStream(process.stdout).receive_until(b"dataType", 100_000)).decode()
+            assert f"(port {port} is in use)" in text
+            (url,) = set(re.findall(r"Gateway +(http://\S+)", text))
+            ((key, path),) = re.findall(rf"curl -H 'x-astra-api-key: Bearer (\S+)' '{url}(/orderbook[^']+)'", text)
+            async with httpx.AsyncClient(base_url=url) as client:
+                answer = await client.get(path, headers={"x-astra-api-key": f"Bearer {key}"})
+                assert answer.status_code == 200
+                assert len(answer.json()["bids"]) == 5
+                assert (await client.get(path)).status_code == 401
+            process.send_signal(signal.SIGINT)
+            with anyio.fail_after(20):
+                async for _ in process.stdout:
+                    pass
+                assert process.stderr is not None
+                told = b"".join([chunk async for chunk in process.stderr])
+                assert await process.wait() == ExitCode.INTERRUPTED
+        assert told == b""
+
+
+def test_an_exchange_without_a_plugin_is_refused_with_what_to_install(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--exchange", "KRAKEN", "--seconds", "1"]) == ExitCode.CONFIG
+    assert "python -m pip install astra-kraken" in capsys.readouterr().err
+
+
+def test_missing_distributions_are_named_with_the_command_that_installs_them(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("astra_cli.demonstration._is_installed", lambda name: name != "astra-sandbox")
+    assert main(["demo", "--seconds", "1"]) == ExitCode.CONFIG
+    assert "python -m pip install astra-sandbox" in capsys.readouterr().err
