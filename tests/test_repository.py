@@ -93,14 +93,15 @@ def tracked_texts() -> Iterator[tuple[str, str]]:
 
 @each_distribution
 def test_a_distribution_declares_exactly_what_it_imports(folder: Path) -> None:
-    distribution_of = importlib.metadata.packages_distributions()
+    # Editable installs list no modules: what is ours is known by its folder.
+    distribution_of = dict(importlib.metadata.packages_distributions())
+    distribution_of |= {package_of(other).name: [name_of(other)] for other in DISTRIBUTIONS}
     own = package_of(folder).name
     used: dict[str, str] = {}
     for path, tree in modules(folder):
         for module in imported_at_run_time(tree):
             if module in sys.stdlib_module_names or module == own:
                 continue
-            # (a namespace such as `google` would belong to several; there is none here)
             owners = distribution_of.get(module)
             assert owners, f"{path.relative_to(ROOT)} imports {module}, which is not installed"
             used[canonicalize_name(owners[0])] = f"{path.relative_to(ROOT)} (module {module})"
