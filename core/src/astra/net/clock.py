@@ -59,7 +59,7 @@ class VenueClock:
         """How much earlier than the estimate `now_ms` stamps."""
         self.measured_at: float | None = None
         """Monotonic time of the last measurement (s); None before the first."""
-        self._tried_at: float | None = None
+        self._failed_at: float | None = None
         self._lead_ms = 0.0
         self._lock = anyio.Lock()
 
@@ -96,10 +96,12 @@ class VenueClock:
                 best = half_ms, venue_ms - (sent_ms + half_ms)
         if best is None:
             assert failure is not None, "rounds must be positive"
+            self._failed_at = self.local.monotonic()
             raise failure
         self.margin_ms = min(best[0], self.MARGIN_MS)
         self.offset_ms = best[1]
         self.measured_at = self.local.monotonic()
+        self._failed_at = None
         self._lead_ms = self._wall_lead_ms()
 
     async def remeasure(self) -> bool:
@@ -110,7 +112,6 @@ class VenueClock:
         async with self._lock:
             # Whoever waited here while another task measured has what it wants.
             if self.measured_at is None or self.measured_at < began:
-                self._tried_at = self.local.monotonic()
                 await self.measure(self.source)
         return True
 
@@ -120,9 +121,8 @@ class VenueClock:
             return
         async with self._lock:
             now = self.local.monotonic()
-            if not self.stale or (self._tried_at is not None and now - self._tried_at < self.RETRY_S):
+            if not self.stale or (self._failed_at is not None and now - self._failed_at < self.RETRY_S):
                 return
-            self._tried_at = now
             try:
                 await self.measure(self.source)
             except VenueError as error:
