@@ -50,6 +50,11 @@ class _Phase(Enum):
     LIVE = auto()
 
 
+# Looking a member up in its enumeration costs as much as applying a level.
+_LIVE = _Phase.LIVE
+_UPDATE = UpdateKind.UPDATE
+
+
 class _Delta(msgspec.Struct, gc=False):
     first: int
     last: int
@@ -163,7 +168,7 @@ class BookSync:
         received: int,
     ) -> None:
         """A change of the book (see `BookInput.delta`)."""
-        if self._phase is not _Phase.LIVE:
+        if self._phase is not _LIVE:
             self._early(_Delta(first, last, prev, bids, asks, time, received))
             return
         if self._numbered:
@@ -188,7 +193,7 @@ class BookSync:
         self.published_id = last
         self.time = time
         self.received = received
-        self._publish(OrderbookUpdate(self.symbol, last, bids, asks, UpdateKind.UPDATE, time, received))
+        self._publish(OrderbookUpdate(self.symbol, last, bids, asks, _UPDATE, time, received))
 
     def checked_delta(
         self,
