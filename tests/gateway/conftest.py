@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import httpx
@@ -44,7 +44,6 @@ from astra.streams.feed import (
     BookSeed,
     Channel,
     Continuity,
-    DataType,
     Endpoint,
     Feed,
     Frame,
@@ -215,7 +214,7 @@ class World:
 
 class ToyVenue(StreamingVenue):
     code = "TOY"
-    client_ids = {"default": ClientIdRule(max_length=24, alphabet="a-z0-9")}
+    client_ids: ClassVar[Mapping[str, ClientIdRule]] = {"default": ClientIdRule(max_length=24, alphabet="a-z0-9")}
     world: World
 
     def __init__(self, host: Host, settings: VenueSettings) -> None:

@@ -61,9 +61,7 @@ async def test_numbers_may_be_asked_for_as_text(stage: Any) -> None:
         asking["params"] = {"market": "TOY-SPOT-BTC-USDT"} | asking.get("params", {})
         answer = await stage.http.get("/orderbook", **asking)
         assert answer.json()["bids"] == [{"price": "0.00000001", "quantity": "12345678.9"}]
-    wrong = await stage.http.get(
-        "/bbo", params={"market": "TOY-SPOT-BTC-USDT"}, headers={"x-astra-numbers": "decimal"}
-    )
+    wrong = await stage.http.get("/bbo", params={"market": "TOY-SPOT-BTC-USDT"}, headers={"x-astra-numbers": "decimal"})
     assert (wrong.status_code, wrong.json()["code"]) == (400, "bad-request")
 
 

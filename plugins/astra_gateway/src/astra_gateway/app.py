@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("astra.gateway")
 
+NAME = "gateway"
+"""The gateway's own name among the front-ends."""
+
 DESCRIPTION = """One normalised API over many crypto trading venues.
 
 Every request carries the header `x-astra-api-key: Bearer {id}.{secret}`. Errors are RFC 9457 problem details with a
@@ -44,7 +47,8 @@ def create_app(astra: Astra, settings: GatewaySettings, keys: KeyStore) -> FastA
     """The gateway as an ASGI application, with the routes of every front-end that is loaded (see `load_frontends`).
 
     It may be served by itself or mounted in another application. `astra` must be entered; it and `keys` stay the
-    caller's. `app.state.gateway` is its `GatewayContext`.
+    caller's. `app.state.gateway` is its `GatewayContext`. Raises `PluginError` when no front-end is loaded though some
+    are installed.
     """
     context = GatewayContext(astra, settings, keys)
     app = FastAPI(
@@ -64,6 +68,11 @@ def create_app(astra: Astra, settings: GatewaySettings, keys: KeyStore) -> FastA
     health.add_routes(app.router, context)
     if "http_routes" not in astra.hooks.specs:
         astra.hooks.add_hookspecs(GatewaySpecs)
+    if not astra.hooks.get_plugins() and (names := [name for name in astra.plugins.names(FRONTENDS) if name != NAME]):
+        raise PluginError(
+            f"no front-end is loaded, though installed are: {', '.join(names)}. "
+            "Call `await astra_gateway.app.load_frontends(astra)` before `create_app`."
+        )
     astra.hooks.hook.http_routes(router=app.router, context=context)
     openapi.install(app, context)
     context.metrics.collect(lambda: venue_metrics(astra))
@@ -83,11 +92,13 @@ def create_app(astra: Astra, settings: GatewaySettings, keys: KeyStore) -> FastA
 
 
 async def load_frontends(astra: Astra) -> None:
-    """Load every installed front-end, so that `create_app` finds its routes.
+    """Load every other installed front-end, so that `create_app` finds its routes.
 
     One that is broken is logged and left out (`astra plugins` says why); the others serve on.
     """
     for name in astra.plugins.names(FRONTENDS):
+        if name == NAME:
+            continue
         try:
             await astra.frontend(name)
         except PluginError as error:
@@ -96,7 +107,8 @@ async def load_frontends(astra: Astra) -> None:
 
 def _add_documents(app: FastAPI) -> None:
     async def document(request: Request) -> Response:
-        return JSONResponse(app.openapi())
+        mounted_at = str(request.scope.get("root_path", "")).rstrip("/")
+        return JSONResponse(app.openapi() | ({"servers": [{"url": mounted_at}]} if mounted_at else {}))
 
     async def docs(request: Request) -> Response:
         return HTMLResponse(DOCS_PAGE, headers={"content-security-policy": "default-src 'self' 'unsafe-inline'"})

@@ -68,6 +68,11 @@ def model_schemas(*models: type[BaseModel]) -> dict[str, Any]:
     for model in models:
         schema = model.model_json_schema(by_alias=True, ref_template=REF.replace("{name}", "{model}"))
         schemas.update(schema.pop("$defs", {}))
+        for name, field in model.model_fields.items():
+            if field.exclude:
+                alias = str(field.alias or name)
+                del schema["properties"][alias]
+                schema["required"] = [one for one in schema.get("required", ()) if one != alias]
         schemas[model.__name__] = schema
     return schemas
 

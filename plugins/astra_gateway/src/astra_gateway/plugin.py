@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
 from fastapi import FastAPI
 from pydantic import SecretStr
 
+from astra.errors import ConfigError
 from astra.hookspecs import API_VERSION, hookimpl
 from astra.models.protocols import Host
+from astra_gateway.app import NAME as NAME
 from astra_gateway.app import create_app, load_frontends
 from astra_gateway.database import Database
 from astra_gateway.keys import KeyStore
@@ -101,9 +104,15 @@ class Gateway:
             await anyio.sleep_forever()
 
 
-def with_static_key(settings: GatewaySettings, environment: Any) -> GatewaySettings:
-    """The settings with the static key of the environment, unless they have one."""
-    key = environment.get("ASTRA_API_KEY")
+def with_static_key(settings: GatewaySettings, environment: Mapping[str, str]) -> GatewaySettings:
+    """The settings with the static key of the environment (`ASTRA_API_KEY`, or the content of the file that
+    `ASTRA_API_KEY_FILE` names), unless they have one. Raises `ConfigError` for a file that cannot be read."""
+    key = environment.get("ASTRA_API_KEY", "")
+    if not key and (path := environment.get("ASTRA_API_KEY_FILE")):
+        try:
+            key = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            raise ConfigError(f"the file {path!r} that ASTRA_API_KEY_FILE names cannot be read") from None
     if not key or settings.api_key is not None:
         return settings
     return settings.model_copy(update={"api_key": SecretStr(key)})

@@ -7,10 +7,13 @@ import errno
 import socket
 from collections.abc import AsyncIterator, Generator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from astra.errors import ConfigError
 
@@ -56,19 +59,35 @@ class _Server(uvicorn.Server):
         yield
 
 
+class _Http(H11Protocol):
+    """uvicorn's HTTP without access log. Its own switch for that changes a logger of the whole process."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.access_log = False
+
+
+class _WebSocket(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket without the debug log of the protocol library, which prints headers: keys stand in them."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.conn.debug = False
+
+
 @asynccontextmanager
 async def serving(app: ASGIApp, listener: socket.socket, *, ping_s: float, grace_s: float) -> AsyncIterator[None]:
     """Serve `app` on the socket while the block runs; then let connections end, for at most `grace_s`.
 
-    uvicorn's access log is off (targets of requests are nobody's business) and its logging set-up untouched.
-    Compression of WebSocket messages is off: it would cost every client a compressor a message.
+    There is no access log (what is asked, and with which key, is nobody's business), and the process's logging set-up
+    stays as it is. WebSocket messages are not compressed: that would cost one compression for every client.
     """
     config = uvicorn.Config(
         app,
         log_config=None,
-        access_log=False,
         lifespan="off",
-        ws="websockets-sansio",
+        http=_Http,
+        ws=_WebSocket,
         ws_per_message_deflate=False,
         ws_max_size=64 * 1024,
         ws_ping_interval=ping_s,
