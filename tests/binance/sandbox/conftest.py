@@ -109,7 +109,9 @@ class Venue:
     ) -> HttpResponse:
         """A request as written."""
         headers = {} if key is None else {"x-mbx-apikey": key}
-        target = (path if path.count("/") > 1 else f"{PREFIX[host]}/{path.strip('/')}") + (f"?{query}" if query else "")
+        target = (path if path.startswith("/") else f"{PREFIX[host]}/{path.strip('/')}") + (
+            f"?{query}" if query else ""
+        )
         return self.sandbox.http(HttpRequest(host, method, target, headers, body.encode()))
 
     def get(self, host: str, path: str, **params: Any) -> Any:

@@ -42,6 +42,7 @@ _NAMES = names(
     "closePosition priceProtect reduceOnly activatePrice callbackRate clientAlgoId newOrderRespType "
     "selfTradePreventionMode goodTillDate"
 )
+_ONLY_IN_LISTS = names("actualOrderId actualPrice tpTriggerPrice tpPrice slTriggerPrice slPrice tpOrderType")
 
 
 class AlgoOrders:
@@ -88,10 +89,8 @@ class AlgoOrders:
         if sum(waits(order) for order in waiting) >= _MOST_OPEN:
             raise Refusal(-4045, "Reach max stop order limit.")
         order = self._desk.place(account, listing, new)
-        row = algo_row(listing, order) | {"activatePrice": "", "callbackRate": ""}
-        for name in ("actualOrderId", "actualPrice"):
-            del row[name]
-        return row | {"algoStatus": "NEW", "triggerTime": 0}
+        row = {name: value for name, value in algo_row(listing, order).items() if name not in _ONLY_IN_LISTS}
+        return row | {"activatePrice": "", "callbackRate": "", "algoStatus": "NEW", "triggerTime": 0}
 
     def _new_order(self, call: Call, listing: Listing) -> NewOrder:
         params = call.params
