@@ -104,6 +104,12 @@ def markets() -> dict[str, Market]:
     return make_markets()
 
 
+@pytest.fixture(scope="module")
+def all_markets() -> dict[str, Market]:
+    """The same for tests whose fixtures must outlive an example."""
+    return make_markets()
+
+
 def make_order(market: Market, side: str, quantity: Any = None, price: Any = None, **more: Any) -> NewOrder:
     def decimal(value: Any) -> Decimal | None:
         return None if value is None else Decimal(value)

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from astra.models.orders import Liquidity, OrderStatus, PositionSide
+from astra.models.orders import Liquidity, OrderStatus, PositionSide, TimeInForce
 from astra.sandbox import BalanceEvent, OrderEvent, PositionEvent, Reject
 from astra_sandbox.engine import MatchingEngine
 
@@ -225,6 +225,16 @@ def test_two_reduce_only_orders_cannot_close_more_than_there_is(engine, order, l
     assert (second.filled, second.status) == (0, OrderStatus.EXPIRED)
     assert taker.filled == 2
     assert position(engine, buyer) is None
+
+
+def test_a_fok_order_counts_on_no_more_than_reduce_only_orders_can_fill(engine, order, linear, traders):
+    buyer, seller = traders
+    trade(engine, order, linear, buyer, seller, "2", "100")
+    engine.place(buyer, order(linear, "SELL", "2", "120", reduce_only=True))
+    engine.place(buyer, order(linear, "SELL", "2", "121", reduce_only=True))
+    missed = engine.place(seller, order(linear, "BUY", "3", "130", time_in_force=TimeInForce.FOK))
+    assert (missed.filled, missed.reason) == (0, "fok")
+    assert engine.place(seller, order(linear, "BUY", "2", "130", time_in_force=TimeInForce.FOK)).filled == 2
 
 
 def test_a_waiting_reduce_only_stop_closes_what_is_left_when_it_is_triggered(engine, order, linear, traders):

@@ -100,8 +100,7 @@ class MatchingEngine:
         self._busy = False
         self._now = 0
         self.collected: dict[WalletAsset, Decimal] = {}
-        """What the venue has kept: fees, and what rounding of profits left over. Totals of all accounts, plus this,
-        plus the cost of long and minus that of short positions, only change by deposits."""
+        """What the venue has kept: fees, and what rounding of profits left over."""
         self._house = self._new_ledger(Account(name=HOUSE, key="", secret=""))
         for market in markets:
             self.list_market(market)
@@ -229,6 +228,21 @@ class MatchingEngine:
             for (symbol, _), held in ledger.holdings.items()
             if symbol == market and held.quantity
         ]
+
+    def audit(self) -> dict[WalletAsset, Decimal]:
+        """What there is of each asset in each wallet, over all accounts: totals, what the venue has collected, and
+        what open contracts still owe one another by their values at entry. Only deposits change it."""
+        there = dict(self.collected)
+        for ledger in self._ledgers.values():
+            for key, held in ledger.balances.items():
+                there[key] = there.get(key, ZERO) + held.total
+            for position in ledger.holdings.values():
+                terms = position.terms
+                if terms.kind is not Kind.OPTION:
+                    gains_with_value = (position.quantity > 0) != (terms.kind is Kind.INVERSE)
+                    key = (terms.wallet, terms.settle)
+                    there[key] = there.get(key, ZERO) + (-position.cost if gains_with_value else position.cost)
+        return there
 
     def order(
         self,
