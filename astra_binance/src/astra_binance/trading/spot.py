@@ -130,7 +130,7 @@ class _Account(msgspec.Struct):
     balances: list[_Balance]
 
 
-class _Commission(msgspec.Struct):
+class _Commission(msgspec.Struct, frozen=True):
     maker: Decimal = _ZERO
     taker: Decimal = _ZERO
     buyer: Decimal = _ZERO
