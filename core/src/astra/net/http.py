@@ -15,10 +15,11 @@ import logging
 import random
 import traceback
 import urllib.parse
+import zlib
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import msgspec
@@ -268,6 +269,9 @@ class HttpClient:
             problem = f"the answer ({response.status}) could not be understood ({type(bug).__name__})"
         if error is None and not problem and not 200 <= response.status < 300:
             problem = f"unexpected answer {response.status}"
+        if problem and response.status in _DEFAULT_PAUSE_S:
+            # Whatever else the answer holds (a firewall's page), the status says that nothing was executed.
+            return None
         if problem:
             text = f"{where}: {problem}"
             return AnswerLost(text) if request.command else VenueUnavailable(text, exchange=self.exchange)
@@ -337,7 +341,7 @@ class HttpClient:
             url = httpx.URL(self._origin.rstrip("/") + target)
             if url.raw_path != target.encode("ascii"):
                 raise _NotEncoded
-        headers = {"User-Agent": "astra", "Accept": "*/*", "Accept-Encoding": "gzip, deflate", **request.headers}
+        headers = {"User-Agent": "astra", "Accept": "*/*", "Accept-Encoding": "gzip", **request.headers}
         return httpx.Request(request.method, url, headers=headers, content=request.body, extensions=extensions)
 
 
@@ -391,7 +395,7 @@ def _failure(error: Exception, timeout_s: float, *, sent: bool, body: bool) -> _
         sent, final, text = False, True, "malformed request (a line break in a key or header?)"
     elif isinstance(error, (httpx.TimeoutException, TimeoutError)):
         text = f"no {'answer' if sent else 'connection'} within {timeout_s:g} s"
-    elif isinstance(error, httpx.DecodingError):
+    elif isinstance(error, (httpx.DecodingError, zlib.error)):
         text = "the answer's compression is broken"
     elif isinstance(error, ImportError):
         sent, final, text = False, True, "a SOCKS proxy needs the package socksio (pip install 'httpx[socks]')"
@@ -419,15 +423,46 @@ def _is_clock_error(error: Exception) -> bool:
 
 
 async def _bounded(response: httpx.Response, max_bytes: int) -> bytes | None:
-    """The body, or None when it is longer than allowed."""
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in response.aiter_bytes():
-        size += len(chunk)
-        if size > max_bytes:
-            return None
-        chunks.append(chunk)
-    return b"".join(chunks)
+    """The body, or None when it is longer than allowed.
+
+    httpx's own decompression is not used: it does not bound what it makes of a chunk.
+    """
+    import httpx
+
+    body = bytearray()
+    stopped = False
+    try:
+        async for chunk in cast("httpx.AsyncByteStream", response.stream):
+            if stopped:
+                continue
+            body += chunk
+            if len(body) > max_bytes:
+                # Not `break`: closing the connection ends the iteration from inside, so that httpcore's generators
+                # finish, too.
+                stopped = True
+                await response.aclose()
+    except httpx.TransportError:
+        if not stopped:
+            raise
+    if stopped:
+        return None
+    encoding = response.headers.get("content-encoding", "identity").lower()
+    if encoding == "identity" or not body:
+        return bytes(body)
+    if encoding != "gzip":
+        raise httpx.DecodingError("an encoding that was not asked for")
+    return _gunzipped(bytes(body), max_bytes)
+
+
+def _gunzipped(body: bytes, max_bytes: int) -> bytes | None:
+    """The decompressed body, None when it is longer than allowed. Raises `zlib.error` unless it is whole."""
+    decoder = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    text = decoder.decompress(body, max_bytes + 1)
+    if len(text) > max_bytes:
+        return None
+    if not decoder.eof:
+        raise zlib.error("cut off")
+    return text
 
 
 def _lowered(headers: httpx.Headers) -> dict[str, str]:
