@@ -29,6 +29,7 @@ from astra.net.http import AnswerLost, Interpret, Request, Response
 from astra_binance.settings import COINM, OPTIONS, PRODUCTS, SPOT, USDM
 
 FUTURES = (USDM, COINM)
+DERIVATIVES = (USDM, COINM, OPTIONS)
 STALE_TIMESTAMP = frozenset({"-1021", "-5028", "-4188"})
 """The time stamp was refused, on arrival or at the engine: not executed; once more after measuring the clock."""
 NO_CHANGE_NEEDED = frozenset({"-4046", "-4059"})
@@ -87,14 +88,14 @@ CODES: tuple[Row, ...] = (
     _row(AuthenticationError, -1021),
     _row(AuthenticationError, -5028, families=(USDM,)),
     _row(AuthenticationError, -4188, families=(COINM,)),
-    _row(AuthenticationError, -1125, families=(USDM, COINM, OPTIONS)),
+    _row(AuthenticationError, -1125, families=DERIVATIVES),
     _row(PermissionDenied, -4087, families=(USDM,)),
     _row(PermissionDenied, -4088, range(-4403, -4399), -4192, families=FUTURES),
     _row(InsufficientFunds, -2018, -2019, -4050, -4051),
     _row(InsufficientFunds, -2027, families=(OPTIONS,)),
     _row(InvalidOrder, -1111, rule="precision"),
-    _row(InvalidOrder, -5022, families=FUTURES, rule="post-only"),
-    _row(InvalidOrder, -5021, families=FUTURES, rule="fok"),
+    _row(InvalidOrder, -5022, families=DERIVATIVES, rule="post-only"),
+    _row(InvalidOrder, -5021, families=DERIVATIVES, rule="fok"),
     _row(InvalidOrder, -2021, families=FUTURES, rule="stop-would-trigger"),
     _row(InvalidOrder, -2022, families=FUTURES, rule="reduce-only"),
     _row(InvalidOrder, -2021, -2022),
@@ -111,7 +112,7 @@ CODES: tuple[Row, ...] = (
     _row(InvalidOrder, -1128, families=(SPOT, USDM, COINM), commands_only=True),
     _row(OrderNotFound, -2013, -2039),
     _row(OrderNotFound, -2026, families=(SPOT,)),
-    _row(DuplicateClientOrderId, -4116, families=FUTURES),
+    _row(DuplicateClientOrderId, -4116, families=DERIVATIVES),
     _row(MarketNotFound, -1121, -1122, -4144),
     _row(MarketNotFound, -4087, families=(COINM,)),
     _row(MarketNotFound, -1128, families=(OPTIONS,)),

@@ -253,6 +253,7 @@ class OrderReport(
             average=self.average,
             time_in_force_word=self.time_in_force,
             reduce_only=self.reduce_only,
+            created=self.time if self.execution == "NEW" else None,
             updated=self.time,
         )
 

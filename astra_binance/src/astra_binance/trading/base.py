@@ -83,8 +83,8 @@ class FamilyTrading:
         self.product = rest.product
 
     def unsupported(self, what: str) -> UnsupportedOperation:
-        """An error that says what the family does not offer: "{title} has no {what}"."""
-        return UnsupportedOperation(f"{self.title} has no {what}", exchange=self.exchange)
+        """An error that says what the family does not offer."""
+        return UnsupportedOperation(f"{self.title}: no {what}", exchange=self.exchange)
 
     # -- what every family has ----------------------------------------------------------------------------------
 
@@ -129,7 +129,7 @@ class FamilyTrading:
         raise self.unsupported("batches of orders")
 
     async def amend(self, market: Market, ref: OrderRef, change: OrderChange, credentials: Credentials) -> Order:
-        raise self.unsupported("amendment of orders: cancel and place anew")
+        raise self.unsupported("amendment of orders; cancel and place anew")
 
     async def set_leverage(self, market: Market, leverage: Decimal, credentials: Credentials) -> None:
         raise self.unsupported("leverage to set")
@@ -182,7 +182,7 @@ class FamilyTrading:
     def numeric(self, order_id: str) -> int:
         """A venue order id as number. Raises `BadRequest`."""
         if not (order_id.isascii() and order_id.isdigit()):
-            raise BadRequest(f"{order_id!r} is no order id of {self.title}: those are whole numbers")
+            raise BadRequest(f"{order_id!r} is no order id of Binance {self.title}: those are whole numbers")
         return int(order_id)
 
     def ref_params(self, ref: OrderRef, client_name: str = "origClientOrderId") -> Parameters:

@@ -70,7 +70,7 @@ class Dialect(msgspec.Struct, frozen=True):
 
 DIALECTS: Mapping[str, Dialect] = {
     USDM: Dialect(
-        title="Binance USD-M futures",
+        title="USD-M futures",
         balance_path="/fapi/v3/balance",
         balance_weight=5,
         positions_path="/fapi/v3/positionRisk",
@@ -79,7 +79,7 @@ DIALECTS: Mapping[str, Dialect] = {
         algo_lookup=True,
     ),
     COINM: Dialect(
-        title="Binance COIN-M futures",
+        title="COIN-M futures",
         balance_path="/dapi/v1/balance",
         balance_weight=1,
         positions_path="/dapi/v1/positionRisk",
@@ -110,7 +110,8 @@ class FuturesOrder(msgspec.Struct, rename="camel"):
     time: int | None = None
     update_time: int | None = None
 
-    def order(self, market: Market) -> Order:
+    def order(self, market: Market, *, placed: bool = False) -> Order:
+        """As `Order`. `placed`: the answer to a placement, whose `updateTime` is the order's creation."""
         # The type as placed: a stop that was triggered turns into LIMIT or MARKET.
         word = self.orig_type or self.type
         return make_order(
@@ -127,7 +128,7 @@ class FuturesOrder(msgspec.Struct, rename="camel"):
             average=self.avg_price,
             time_in_force_word=self.time_in_force,
             reduce_only=self.reduce_only,
-            created=self.time,
+            created=self.time or (self.update_time if placed else None),
             updated=self.update_time,
         )
 
@@ -252,7 +253,7 @@ _decode_rate = msgspec.json.Decoder(_CommissionRate).decode
 
 
 def _batch_order(row: msgspec.Raw, market: Market) -> Order:
-    return _decode_order(row).order(market)
+    return _decode_order(row).order(market, placed=True)
 
 
 class FuturesTrading(FamilyTrading):
@@ -283,7 +284,7 @@ class FuturesTrading(FamilyTrading):
             price_protect=conditional,
         )
         if order.quote_quantity is not None:
-            raise self.unsupported("orders by quoteQuantity: give quantity or contracts")
+            raise self.unsupported("orders by quoteQuantity; give quantity or contracts")
         if order.reduce_only and options.position_side is not None:
             raise InvalidOrder(
                 "reduceOnly is for one-way mode: in hedge mode the side and positionSide say whether an order closes",
@@ -317,7 +318,7 @@ class FuturesTrading(FamilyTrading):
         assert order.expire_time is not None
         if order.expire_time % 1000:
             raise InvalidOrder(
-                f"expireTime {order.expire_time} is no whole second, which {self.title} would cut it down to",
+                f"expireTime {order.expire_time} is no whole second, which Binance would cut it down to",
                 exchange=self.exchange,
                 rule="expire-time",
             )
@@ -354,7 +355,7 @@ class FuturesTrading(FamilyTrading):
             places=[order.client_order_id],
             conditional=conditional,
         )
-        return _decode_algo(body).order(market) if conditional else _decode_order(body).order(market)
+        return _decode_algo(body).order(market) if conditional else _decode_order(body).order(market, placed=True)
 
     def check_batch(self, orders: Iterable[OrderRequest]) -> None:
         for order in orders:
@@ -375,10 +376,10 @@ class FuturesTrading(FamilyTrading):
         if ref.id is None or not ref.id.startswith(ALGO_PREFIX):
             try:
                 return await self._ordinary(market, ref, credentials)
-            except OrderNotFound:
-                if ref.id is not None:
-                    raise
-        algo = await self._algo(market, ref, credentials)
+            except OrderNotFound as missing:
+                algo = await self._algo_instead(market, ref, credentials, missing)
+        else:
+            algo = await self._algo(market, ref, credentials)
         return await self._followed(market, algo, credentials) if algo.triggered else algo.order(market)
 
     async def _ordinary(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
@@ -393,10 +394,21 @@ class FuturesTrading(FamilyTrading):
             if (algo.algo_id if ref.id is not None else algo.client_algo_id) == params[0][1]:
                 return algo
         raise OrderNotFound(
-            f"no open conditional order {ref.id or ref.client_order_id} in {market.symbol} ({self.title} shows "
-            "open ones only)",
+            f"no open conditional order {ref.id or ref.client_order_id} in {market.symbol} ({self.title} show open "
+            "ones only)",
             exchange=self.exchange,
         )
+
+    async def _algo_instead(
+        self, market: Market, ref: OrderRef, credentials: Credentials, missing: OrderNotFound
+    ) -> AlgoOrder:
+        """There is no ordinary order of this client id; perhaps a conditional one."""
+        if ref.id is not None:
+            raise missing
+        try:
+            return await self._algo(market, ref, credentials)
+        except OrderNotFound:
+            raise missing from None
 
     async def _followed(self, market: Market, algo: AlgoOrder, credentials: Credentials) -> Order:
         """A conditional order that was triggered: what its real order says, under the identity of the first."""
@@ -423,11 +435,11 @@ class FuturesTrading(FamilyTrading):
         if ref.id is None or not ref.id.startswith(ALGO_PREFIX):
             try:
                 return await self._cancel_ordinary(market, ref, credentials)
-            except OrderNotFound:
-                if ref.id is not None:
-                    raise
-        # The answer to this cancel says nothing of the order: it is looked at before.
-        algo = await self._algo(market, ref, credentials)
+            except OrderNotFound as missing:
+                algo = await self._algo_instead(market, ref, credentials, missing)
+        else:
+            # The answer to this cancel says nothing of the order: it is looked at before.
+            algo = await self._algo(market, ref, credentials)
         await self._cancel_algo(market, algo.algo_id, ref, credentials)
         return algo.order(market).model_copy(update={"status": OrderStatus.CANCELED})
 
@@ -459,10 +471,10 @@ class FuturesTrading(FamilyTrading):
     async def amend(self, market: Market, ref: OrderRef, change: OrderChange, credentials: Credentials) -> Order:
         """`PUT order`, which wants side, price and total quantity whatever changes: the order is read before."""
         if ref.id is not None and ref.id.startswith(ALGO_PREFIX):
-            raise self.unsupported("amendment of conditional orders: cancel and place anew")
+            raise self.unsupported("amendment of conditional orders; cancel and place anew")
         now = await self._ordinary(market, ref, credentials)
         if now.type is not OrderType.LIMIT:
-            raise self.unsupported(f"amendment of {now.type} orders: cancel and place anew")
+            raise self.unsupported(f"amendment of {now.type} orders; cancel and place anew")
         quantity = now.contracts if market.contract_size is not None else now.quantity
         if change.quantity is not None or change.contracts is not None:
             quantity = native_quantity(market, change)
@@ -532,7 +544,7 @@ class FuturesTrading(FamilyTrading):
     ) -> Sequence[Fill]:
         reach = self.rest.clock.now_ms() - FILLS_REACH_MS
         if since is not None and since < reach:
-            raise BadRequest(f"since {since} is more than three months ago: {self.title} keeps fills from {reach} on")
+            raise BadRequest(f"since {since} is more than three months ago: Binance keeps fills from {reach} on")
 
         return await self.fills_of(market, since, limit, credentials, _FILLS)
 

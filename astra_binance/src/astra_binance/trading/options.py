@@ -153,7 +153,7 @@ def _batch_order(row: msgspec.Raw, market: Market) -> Order:
 class OptionsTrading(FamilyTrading):
     """Trading on options."""
 
-    title = "Binance options"
+    title = "options"
 
     def order_params(self, market: Market, order: OrderRequest) -> Parameters:
         """The parameters of `POST order`. Raises `UnsupportedOperation` for what options do not take."""

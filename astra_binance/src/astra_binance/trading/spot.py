@@ -166,7 +166,7 @@ _decode_commissions = msgspec.json.Decoder(_Commissions).decode
 class SpotTrading(FamilyTrading):
     """Trading on Spot."""
 
-    title = "Binance Spot"
+    title = "Spot"
 
     def order_params(self, market: Market, order: OrderRequest) -> Parameters:
         """The parameters of `POST order`. Raises `UnsupportedOperation` for what Spot does not take."""
@@ -174,7 +174,7 @@ class SpotTrading(FamilyTrading):
             order, self_trade_prevention=True, iceberg_quantity=order.type.has_price and not order.post_only
         )
         if order.reduce_only:
-            raise self.unsupported("reduce-only orders: there are no positions")
+            raise self.unsupported("reduce-only orders; there are no positions")
         kind = SPOT_TYPES[order.type]
         time_in_force: str | None = None
         if order.post_only:
@@ -277,7 +277,7 @@ class SpotTrading(FamilyTrading):
     async def amend(self, market: Market, ref: OrderRef, change: OrderChange, credentials: Credentials) -> Order:
         """`amend/keepPriority`: makes the quantity smaller, the order keeps its place in the queue and its ids."""
         if change.price is not None:
-            raise self.unsupported("amendment of prices: cancel and place anew")
+            raise self.unsupported("amendment of prices; cancel and place anew")
         quantity = native_quantity(market, change)
         now = await self.get(market, ref, credentials)
         if now.quantity is not None and quantity >= now.quantity:
