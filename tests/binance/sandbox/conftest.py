@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -186,7 +186,7 @@ def make_venue() -> Callable[..., Venue]:
 
 
 @pytest.fixture
-def capture() -> Iterator[Callable[[str], Any]]:
+def capture() -> Callable[[str], Any]:
     """`capture("spot-account")`: the body of a recorded or documented REST answer."""
     if not CAPTURES.is_dir():
         pytest.skip("the captures are not here")
@@ -198,7 +198,7 @@ def capture() -> Iterator[Callable[[str], Any]]:
 
 
 @pytest.fixture
-def captured_frames() -> Iterator[Callable[[str], Sequence[Any]]]:
+def captured_frames() -> Callable[[str], Sequence[Any]]:
     """`captured_frames("usdm-user-data")`: the frames of a recorded stream."""
     if not CAPTURES.is_dir():
         pytest.skip("the captures are not here")

@@ -36,7 +36,7 @@ class TestOrders:
     def test_an_acknowledgement_is_given_before_the_match(self, venue: Any, host: str, order: Any, symbol: str) -> None:
         venue.crowd(symbol, "SELL", order["quantity"], "50000")
         answer = place(venue, host, order)
-        assert (answer["status"], Decimal(answer["executedQty"])) == ("NEW", 0)
+        assert (answer["status"], Decimal(answer["executedQty"])) == ("NEW", Decimal(0))
         shown = venue.call(host, "GET", "order", symbol=order["symbol"], orderId=answer["orderId"])
         assert (shown["status"], Decimal(shown["executedQty"])) == ("FILLED", Decimal(order["quantity"]))
 
@@ -349,7 +349,7 @@ class TestPositions:
         assert venue.call("usdm_rest", "GET", "/fapi/v3/positionRisk") == []
         place(venue, "usdm_rest", UM)
         (row,) = venue.call("usdm_rest", "GET", "/fapi/v3/positionRisk")
-        assert (row["symbol"], Decimal(row["positionAmt"])) == ("BTCUSDT", 0)
+        assert (row["symbol"], Decimal(row["positionAmt"])) == ("BTCUSDT", Decimal(0))
         rows = venue.call("usdm_rest", "GET", "/fapi/v2/positionRisk")
         assert len(rows) == 6
         assert {row["leverage"] for row in rows} == {"20"}

@@ -383,7 +383,7 @@ class TestFuturesEvents:
         (wallet,), (position,) = update["B"], update["P"]
         fees = sum(Decimal(trade["n"]) for trade in trades)
         assert Decimal(wallet["wb"]) == Decimal(before["balance"]) - fees
-        assert (update["m"], Decimal(wallet["bc"])) == ("ORDER", 0)
+        assert (update["m"], Decimal(wallet["bc"])) == ("ORDER", Decimal(0))
         assert (position["s"], position["pa"], position["ep"], position["ps"]) == ("BTCUSDT", "0.100", "49700", "BOTH")
 
     def test_a_deposit(self, venue: Any) -> None:
