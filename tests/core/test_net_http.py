@@ -258,6 +258,41 @@ async def test_a_read_and_its_retries_are_bounded_in_time(clock: QuickClock) -> 
     assert len(server.requests) == 3
 
 
+async def test_the_last_try_of_a_read_has_only_the_time_that_is_left(clock: QuickClock) -> None:
+    def busy(_: bytes) -> Answer:
+        clock.skipped += 0.4
+        return answer(503)
+
+    server = Server(busy, lambda _: time.sleep(1))
+    with server.serving() as url:
+        async with Setup(clock, url, timeout_s=0.5, read_retries=1) as setup:
+            with pytest.raises(VenueUnavailable) as caught:
+                await setup.client.send(READ)
+    assert len(server.requests) == 2
+    said = float(caught.value.message.split("within ")[1].split(" ")[0])
+    assert 0.1 < said < 0.5
+
+
+async def test_a_read_whose_answer_the_venue_lost_may_be_asked_for_again(clock: QuickClock) -> None:
+    server = Server(answer(500), answer())
+    with server.serving() as url:
+        async with Setup(clock, url) as setup:
+            await setup.client.send(READ)
+            server.answers = [answer(500)]
+            with pytest.raises(VenueUnavailable) as caught:
+                await setup.client.send(READ)
+    assert caught.value.code == "-1007"
+
+
+async def test_a_read_does_not_wait_out_a_long_pause(clock: QuickClock) -> None:
+    server = Server(answer(429, Retry_After="8"))
+    with server.serving() as url:
+        async with Setup(clock, url) as setup:
+            with pytest.raises(RateLimited):
+                await setup.client.send(READ)
+    assert clock.slept == []
+
+
 async def test_an_error_that_asking_again_would_not_mend_is_raised_at_once(clock: QuickClock) -> None:
     for status, kind in ((402, InsufficientFunds), (403, AuthenticationError)):
         server = Server(answer(status))
@@ -354,6 +389,50 @@ async def test_an_answer_that_drips_is_bounded_by_the_timeout(clock: QuickClock)
             assert time.monotonic() - began < 2
         done.set()
         thread.join()
+
+
+@pytest.mark.parametrize(
+    ("failure", "expected"),
+    [
+        ("ConnectTimeout", VenueUnavailable),
+        ("PoolTimeout", VenueUnavailable),
+        ("ConnectError", VenueUnavailable),
+        ("ProxyError", VenueUnavailable),
+        ("ReadTimeout", AnswerLost),
+        ("WriteTimeout", AnswerLost),
+        ("ReadError", AnswerLost),
+        ("WriteError", AnswerLost),
+        ("RemoteProtocolError", AnswerLost),
+        ("LocalProtocolError", AnswerLost),
+    ],
+)
+async def test_of_a_transport_that_does_not_tell_how_far_it_came_the_worst_is_believed(
+    clock: QuickClock, failure: str, expected: type[Exception]
+) -> None:
+    httpx = pytest.importorskip("httpx")
+
+    def fail(_: Any) -> Any:
+        raise getattr(httpx, failure)(f"http://x/?signature={SIGNATURE}")
+
+    async with Setup(clock, "http://app", transport=httpx.MockTransport(fail)) as setup:
+        with pytest.raises(expected) as caught:
+            await setup.client.send(COMMAND)
+    assert SIGNATURE not in everything_about(caught.value)
+
+
+async def test_what_an_error_was_made_from_is_not_carried_along(clock: QuickClock) -> None:
+    def raising(request: Request, response: Response) -> Exception | None:
+        try:
+            raise ValueError(response.body)
+        except ValueError as error:
+            raise InsufficientFunds("no funds", exchange="X") from error
+
+    with Server(answer(body=SIGNATURE.encode())).serving() as url:
+        async with Setup(clock, url, interpret=raising) as setup:
+            with pytest.raises(InsufficientFunds) as caught:
+                await setup.client.send(COMMAND)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize("request_", [READ, COMMAND], ids=["read", "command"])

@@ -545,7 +545,6 @@ def network_transport(proxy: str | None, tls: ssl.SSLContext | None = None) -> h
         logging.getLogger(f"httpcore.{name}").addFilter(_only_event_names)
     return httpx.AsyncHTTPTransport(
         verify=tls_context() if tls is None else tls,
-        trust_env=False,
         proxy=proxy,
         limits=httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=30.0),
     )
