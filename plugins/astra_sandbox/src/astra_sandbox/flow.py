@@ -46,24 +46,17 @@ def orders_per_second(markets: int, pace: float) -> float:
 class Crowd:
     """The crowd in one market."""
 
-    def __init__(self, engine: MatchingEngine, terms: Terms, values: AssetValues, seed: int, levels: int) -> None:
-        market = terms.market
-        self.market = market
-        self.symbol = market.symbol
+    def __init__(self, engine: MatchingEngine, symbol: str, values: AssetValues, seed: int, levels: int) -> None:
+        self.symbol = symbol
         self._engine = engine
         self._values = values
-        self._book = engine.book(market.symbol)
-        self._random = Random(f"{seed}:flow:{market.symbol}")
+        self._book = engine.book(symbol)
+        self._random = Random(f"{seed}:flow:{symbol}")
         self._target = levels
-        self._recentre_every = _RECENTRE.get(market.asset_type, 5)
+        self._terms: Terms = engine.terms(symbol)
         self._until_recentre = 0
-        self._fair = Decimal(0)
-        self._tick = Decimal(0)
-        self._fair_ticks = 0
-        self._reach = 1
-        self._lot = market.lot_size or Decimal("0.0001")
-        self._usual_lots = 1
-        self._terms = terms
+        self._tick = self._lot = Decimal(0)
+        self._fair_ticks = self._reach = self._usual_lots = 1
 
     def fill(self, now_ms: int) -> None:
         """Fill both sides of an empty book."""
@@ -77,6 +70,8 @@ class Crowd:
         if self._until_recentre <= 0:
             self._recentre(now_ms)
         self._until_recentre -= 1
+        if self._terms.market.status is not MarketStatus.ACTIVE:
+            return
         random = self._random
         side = Side.BUY if random.getrandbits(1) else Side.SELL
         mine = self._book.side(side)
@@ -93,14 +88,17 @@ class Crowd:
 
     def _recentre(self, now_ms: int) -> None:
         """Work out where the market is, and in which steps and sizes the crowd thinks."""
-        self._until_recentre = self._recentre_every
-        self._fair = fair_price(self.market, self._values, now_ms)
-        self._tick = self.market.tick_at(self._fair) or Decimal("0.01")
-        self._fair_ticks = int(self._fair / self._tick)
+        terms = self._terms = self._engine.terms(self.symbol)
+        market = terms.market
+        self._until_recentre = _RECENTRE.get(market.asset_type, 5)
+        fair = fair_price(market, self._values, now_ms)
+        self._tick = market.tick_at(fair) or Decimal("0.01")
+        self._lot = market.lot_size or Decimal("0.0001")
+        self._fair_ticks = int(fair / self._tick)
         # Orders lie within about half a per cent of the price, or as near as the tick size and the levels permit.
         self._reach = min(max(self._fair_ticks // 200, self._target * 2), max(self._fair_ticks - 1, 1))
-        unit_worth = self._terms.notional(self._lot, self._fair) * self._values[self.market.quote_asset]
-        self._usual_lots = max(1, int(ORDER_WORTH_USD / unit_worth)) if unit_worth else 1
+        lot_worth = terms.notional(self._lot, fair) * self._values[market.quote_asset]
+        self._usual_lots = max(1, int(ORDER_WORTH_USD / lot_worth))
 
     def _rest(self, side: Side) -> None:
         """A limit order, more likely near the price than far from it; now and then it crosses the spread."""
@@ -109,17 +107,15 @@ class Crowd:
         distance = random.randrange(reach) * random.randrange(reach) * random.randrange(reach) // reach**2
         ticks = self._fair_ticks - distance if side is Side.BUY else self._fair_ticks + 1 + distance
         price = self._tick * max(ticks, 1)
-        if self.market.tick_bands:
-            price = self.market.floor_price(price)
+        if self._terms.market.tick_bands:
+            price = self._terms.market.floor_price(price)
         self._engine.house_place(self.symbol, side, self._quantity(1), price)
 
     def _quantity(self, part: int) -> Decimal:
         """A quantity in whole lots, round the usual one divided by `part`."""
         lots = max(1, self._usual_lots * self._random.randrange(5, 400) // (200 * part))
         quantity = self._lot * lots
-        if self.market.min_quantity and quantity < self.market.min_quantity:
-            return self.market.min_quantity
-        return quantity
+        return max(quantity, self._terms.market.min_quantity or quantity)
 
     def _cancel_any(self, side: BookSide) -> bool:
         price = self._random.choice(side.prices)
@@ -141,34 +137,40 @@ class Crowd:
 
 
 class OrderFlow:
-    """The crowds of all active markets of an engine, and the values that drive them."""
+    """The crowds of all markets of an engine, and the values that drive them. A market that is listed later gets its
+    crowd, one that is not active rests."""
 
     def __init__(self, engine: MatchingEngine, clock: Clock, *, seed: int, pace: float = 1.0) -> None:
+        self._engine = engine
         self._clock = clock
-        self._values = AssetValues(seed)
-        active = [market for market in engine.markets.values() if market.status is MarketStatus.ACTIVE]
-        levels = 110 if len(active) <= 100 else 70
-        self._crowds = [Crowd(engine, engine.terms(m.symbol), self._values, seed, levels) for m in active]
-        self._random = Random(f"{seed}:flow")
-        assets = {asset for market in active for asset in (market.base_asset, market.quote_asset)}
-        worth = {asset: self._values[asset] for asset in sorted(assets)}
-        self._drifting = {asset: value for asset, value in worth.items() if value != 1}  # dollars stand still
+        self._seed = seed
         self.pace = pace
         """Scales the flow; may be changed while it runs (0: the crowds stand still)."""
+        self._values = AssetValues(seed)
+        self._random = Random(f"{seed}:flow")
+        self._crowds: dict[str, Crowd] = {}
+        self._drifting: dict[str, Decimal] = {}
         self._due = 0.0
         self._until_drift = DRIFT_EVERY_S
         self._turn: list[Crowd] = []
 
     def fill(self) -> None:
-        """Fill all books."""
+        """Fill the books of markets that have no crowd yet."""
         now_ms = self._clock.wall_ns() // 1_000_000
-        for crowd in self._crowds:
-            crowd.fill(now_ms)
+        markets = self._engine.markets
+        levels = 110 if len(markets) <= 100 else 70
+        for symbol, market in markets.items():
+            if symbol not in self._crowds and market.status is MarketStatus.ACTIVE:
+                crowd = self._crowds[symbol] = Crowd(self._engine, symbol, self._values, self._seed, levels)
+                crowd.fill(now_ms)
+                for asset in (market.base_asset, market.quote_asset):
+                    if self._values[asset] != 1:  # dollars stand still
+                        self._drifting.setdefault(asset, self._values[asset])
 
     def advance(self, elapsed_s: float) -> int:
         """Let the crowds do what they do in `elapsed_s`; returns the number of orders and cancels."""
-        if not self._crowds:
-            return 0
+        if len(self._crowds) < len(self._engine.markets):
+            self.fill()
         self._until_drift -= elapsed_s
         if self._until_drift <= 0:
             self._until_drift += DRIFT_EVERY_S
@@ -179,7 +181,7 @@ class OrderFlow:
         now_ms = self._clock.wall_ns() // 1_000_000
         for _ in range(count):
             if not self._turn:  # every market has its turn before any has its next
-                self._turn = self._random.sample(self._crowds, len(self._crowds))
+                self._turn = self._random.sample(list(self._crowds.values()), len(self._crowds))
             self._turn.pop().act(now_ms)
         return count
 

@@ -26,6 +26,8 @@ logger = logging.getLogger("astra_sandbox")
 LOOPBACK = "127.0.0.1"
 MOST_CONNECTIONS = 4096
 BACKLOG = 512
+OUT_OF_FILES_S = 0.2
+"""How long to leave waiting connections alone while the process has no file descriptor for them."""
 
 
 class VenueServer:
@@ -131,9 +133,12 @@ class VenueServer:
             try:
                 accepted, _ = listening.accept()
             except OSError as error:
-                if error.errno in (errno.EAGAIN, errno.ECONNABORTED, errno.EINTR):
-                    continue
-                raise
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    logger.warning("%s: %s, new connections wait", self.venue.exchange, error.strerror)
+                    await self._clock.sleep(OUT_OF_FILES_S)
+                elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EINTR):
+                    raise
+                continue
             if len(self._connections) >= MOST_CONNECTIONS:
                 logger.warning("%s: more than %d connections, refused", self.venue.exchange, MOST_CONNECTIONS)
                 accepted.close()
