@@ -30,6 +30,10 @@ KNOWN_ELSEWHERE = {"serve": "astra-gateway", "keys": "astra-gateway", "sandbox":
 """Commands of Astra's other distributions: named with what to install when they are missing."""
 
 
+class ReaderLeft(Exception):
+    """The reader of our output went away (`astra ... | head`)."""
+
+
 class PluginCommands(click.Group):
     """A click group whose commands are the installed entry points of the group `astra.commands`."""
 
@@ -63,6 +67,12 @@ class PluginCommands(click.Group):
         if not name.startswith("-") and name not in self.list_commands(ctx):
             raise click.UsageError(f"there is no command {name!r}.{self._advice(ctx, name)}", ctx)
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise ReaderLeft from None  # click would end with 1
 
     def _advice(self, ctx: click.Context, name: str) -> str:
         if distribution := KNOWN_ELSEWHERE.get(name):
@@ -122,7 +132,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderLeft):
         return _reader_left()
     except (AstraError, TimeoutError, BaseExceptionGroup) as error:
         return _told(error, debug=debug)
@@ -145,7 +155,7 @@ def _told(error: BaseException, *, debug: bool) -> int:
 
 
 def _reader_left() -> int:
-    """The reader of our output went away (`astra ... | head`): nothing is wrong, nothing more can be written."""
+    """Nothing is wrong, nothing more can be written."""
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return ExitCode.OK
