@@ -17,8 +17,9 @@ import anyio.lowlevel
 import ccxt.pro
 import pytest
 
+from astra import Astra
 from astra.models.markets import Market, MarketStatus
-from astra.models.orders import OrderType
+from astra.models.orders import OrderRequest, OrderStatus, OrderType
 from astra.models.trades import Side
 from astra.sandbox import Account
 from astra_sandbox.engine import MatchingEngine
@@ -419,3 +420,106 @@ class TestMoney:
             await client.set_position_mode(True)
             assert account.hedge_mode
             assert (await client.fetch_position_mode())["hedged"]
+
+
+@asynccontextmanager
+async def beside_astra(product: str) -> AsyncIterator[tuple[MatchingEngine, Any, Astra]]:
+    """(engine, ccxt's client, Astra) on the same sandbox and the same account."""
+    async with (
+        running(product, flow=False) as (sandbox, engine, client),
+        Astra(settings=sandbox.settings, credentials=[sandbox.credentials("BINANCE")]) as astra,
+    ):
+        yield engine, client, astra
+
+
+class TestAstra:
+    """What ccxt sees is what Astra sees."""
+
+    @TRADED
+    async def test_markets_and_books(self, product: str) -> None:
+        _, _, name, symbol = PRODUCTS[product]
+        async with beside_astra(product) as (engine, client, astra):
+            theirs = {market["id"]: market for market in client.markets.values()}
+            listed = [market for market in await astra.list_markets("BINANCE") if market.product == product]
+            assert {market.native_symbol for market in listed} == theirs.keys()
+            for market in listed:
+                other = theirs[market.native_symbol]
+                assert (float(market.tick_size or 0), float(market.lot_size or 0)) == (
+                    other["precision"]["price"],
+                    other["precision"]["amount"],
+                )
+                assert market.expiry == other["expiry"]
+            least = str(engine.markets[symbol].min_quantity)
+            for price in ("50000", "49999.9"):
+                crowd(engine, symbol, "BUY", least, price)
+                crowd(engine, symbol, "SELL", least, str(Decimal(price) + 10))
+            book = await astra.get_orderbook(symbol, 10)
+            found = await client.fetch_order_book(name, 10)
+            size = market_size(engine.markets[symbol])
+            for ours, others in ((book.bids, found["bids"]), (book.asks, found["asks"])):
+                assert len(ours) == 2
+                assert list(ours) == [
+                    (price, pytest.approx(quantity * size(price), rel=1e-12)) for price, quantity in others
+                ]
+
+    @TRADED
+    async def test_orders_placed_by_either(self, product: str) -> None:
+        _, _, name, symbol = PRODUCTS[product]
+        amount = QUANTITY[product]
+        async with beside_astra(product) as (_, client, astra):
+            given = {"contracts": str(amount)} if product == "coinm" else {"quantity": str(amount)}
+            ours = await astra.place_order(symbol, OrderRequest(side="BUY", price="50000", **given))
+            seen = await client.fetch_order(ours.id, name)
+            assert (seen["clientOrderId"], seen["status"], seen["amount"]) == (ours.client_order_id, "open", amount)
+
+            theirs = await client.create_order(name, "limit", "sell", amount, 60_000, {"clientOrderId": "by-ccxt"})
+            found = await astra.get_order(symbol, client_order_id="by-ccxt")
+            assert (found.id, found.side, found.price) == (theirs["id"], Side.SELL, Decimal(60_000))
+            assert {order.id for order in await astra.list_orders(symbol)} == {
+                order["id"] for order in await client.fetch_open_orders(name)
+            }
+            assert (await astra.cancel_order(symbol, client_order_id="by-ccxt")).status is OrderStatus.CANCELED
+            await client.cancel_order(ours.id, name)
+            assert (await astra.get_order(symbol, id=ours.id)).status is OrderStatus.CANCELED
+
+    @TRADED
+    async def test_fills_balances_and_positions(self, product: str) -> None:
+        _, _, name, symbol = PRODUCTS[product]
+        amount = QUANTITY[product]
+        async with beside_astra(product) as (engine, client, astra):
+            crowd(engine, symbol, "SELL", str(amount), "50000")
+            await client.create_order(name, "market", "buy", amount)
+            (theirs,) = await client.fetch_my_trades(name)
+            (ours,) = await astra.list_fills(symbol)
+            assert ours.fee is not None
+            assert (ours.id, ours.order_id, float(ours.price), float(ours.fee)) == (
+                theirs["id"],
+                theirs["order"],
+                theirs["price"],
+                theirs["fee"]["cost"],
+            )
+            balances = await client.fetch_balance()
+            held = [balance for balance in await astra.get_balances("BINANCE") if balance.wallet == product]
+            assert held
+            for balance in held:
+                assert balances[balance.asset]["total"] == float(balance.total)
+                assert balance.available is not None
+                assert balances[balance.asset]["free"] == float(balance.available)
+            if product != "spot":
+                (position,) = await astra.get_positions("BINANCE")
+                (other,) = [row for row in await client.fetch_positions([name]) if row["contracts"]]
+                amounts = position.contracts if product == "coinm" else position.quantity
+                assert amounts is not None
+                assert position.entry_price is not None
+                assert (position.side.lower(), float(amounts), float(position.entry_price)) == (
+                    other["side"],
+                    other["contracts"],
+                    other["entryPrice"],
+                )
+
+
+def market_size(market: Market) -> Callable[[float], float]:
+    """Price -> base units in one unit of ccxt's quantities (contracts, where they are inverse)."""
+    if not market.is_inverse:
+        return lambda price: 1.0
+    return lambda price: float(market.contract_size or 1) / price
