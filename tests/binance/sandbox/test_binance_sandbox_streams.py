@@ -402,14 +402,16 @@ class TestUpkeep:
         assert len(client.line.pings) == 1
 
     def test_a_client_that_does_not_answer_is_cut_off(self, venue: Any) -> None:
-        silent, alive = venue.connect("spot_stream", "/ws"), venue.connect("spot_stream", "/ws")
-        for _ in range(80):
+        silent, alive, chatty = (venue.connect("spot_stream", "/ws") for _ in range(3))
+        for _ in range(85):
             venue.clock.ms += 1000
-            for client in (silent, alive):
+            for client in (silent, alive, chatty):
                 client.session.tick(venue.clock.ms)
+            chatty.session.pong(b"unsolicited")
             if alive.line.pings:
                 alive.session.pong(alive.line.pings.pop())
         assert silent.line.closed == 1008
+        assert chatty.line.closed == 1008, "an unsolicited pong keeps nothing alive"
         assert alive.line.closed is None
 
     @pytest.mark.parametrize(("host", "path", "most"), [("spot_stream", "/ws", 5), ("usdm_stream", "/public/ws", 10)])

@@ -47,14 +47,16 @@ class OptionsAccount:
         ref = names("symbol orderId clientOrderId")
         span = names("startTime endTime limit")
 
-        def command(handler: Callable[[Call], Any], accepts: frozenset[str], *, orders: Any = False) -> Endpoint:
-            return Endpoint(handler, accepts, orders=orders, command=True, security=Security.SIGNED)
+        def command(
+            handler: Callable[[Call], Any], accepts: frozenset[str], *, weight: int = 1, orders: Any = False
+        ) -> Endpoint:
+            return Endpoint(handler, accepts, weight=weight, orders=orders, command=True, security=Security.SIGNED)
 
         def read(handler: Callable[[Call], Any], accepts: frozenset[str], weight: Any = 1) -> Endpoint:
             return Endpoint(handler, accepts, weight=weight, security=Security.SIGNED)
 
         endpoints: dict[tuple[str, str], Endpoint] = {
-            ("POST", "order"): command(self._place, _ORDER_NAMES, orders=True),
+            ("POST", "order"): command(self._place, _ORDER_NAMES, weight=0, orders=True),
             ("POST", "batchOrders"): command(self._place_batch, names("orders"), orders=lambda params: 5),
             ("GET", "order"): read(self._query, ref),
             ("DELETE", "order"): command(self._cancel, ref),

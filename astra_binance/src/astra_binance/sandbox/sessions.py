@@ -37,7 +37,7 @@ class Upkeep:
         self._limits = limits
         self._opened = now_ms
         self._pinged = now_ms
-        self._heard = now_ms
+        self._unanswered: dict[bytes, int] = {}
         self._rate = MessageRate(limits.messages_per_second[family])
         self.over = False
 
@@ -47,20 +47,27 @@ class Upkeep:
             self.close(POLICY_VIOLATION, "Too many requests")
         return not self.over
 
-    def pong(self, now_ms: int) -> None:
-        self._heard = now_ms
+    def pong(self, payload: bytes, now_ms: int) -> None:
+        """A pong answers the ping with its payload, and those before it. An unsolicited one keeps nothing alive, and
+        counts as a message like any."""
+        if payload in self._unanswered:
+            sent = self._unanswered[payload]
+            self._unanswered = {other: time for other, time in self._unanswered.items() if time > sent}
         self.message(now_ms)
 
     def tick(self, now_ms: int) -> None:
         if self.over:
             return
+        oldest = next(iter(self._unanswered.values()), now_ms)
         if now_ms - self._opened >= self._limits.connection_life_ms:
             self.close(GOING_AWAY, "")
-        elif self._pinged > self._heard and now_ms - self._pinged >= self._limits.pong_within_ms[self._family]:
+        elif now_ms - oldest >= self._limits.pong_within_ms[self._family]:
             self.close(POLICY_VIOLATION, "Pong timeout")
-        elif now_ms - self._pinged >= self._limits.ping_every_ms[self._family] and self._pinged <= self._heard:
+        elif now_ms - self._pinged >= self._limits.ping_every_ms[self._family]:
             self._pinged = now_ms
-            self._link.ping(str(now_ms).encode())
+            payload = str(now_ms).encode()
+            self._unanswered[payload] = now_ms
+            self._link.ping(payload)
 
     def close(self, code: int, reason: str) -> None:
         if not self.over:
@@ -120,7 +127,7 @@ class StreamSession(SandboxSession):
         self._handle(request)
 
     def pong(self, payload: bytes) -> None:
-        self._upkeep.pong(self._now_ms())
+        self._upkeep.pong(payload, self._now_ms())
 
     def tick(self, now_ms: int) -> None:
         self._advance(now_ms)

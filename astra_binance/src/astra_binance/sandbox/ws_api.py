@@ -131,7 +131,7 @@ class WebSocketApiSession(SandboxSession):
         self._link.send(text_of(frame))
 
     def pong(self, payload: bytes) -> None:
-        self._upkeep.pong(self._desk.now_ms())
+        self._upkeep.pong(payload, self._desk.now_ms())
 
     def tick(self, now_ms: int) -> None:
         self._desk.advance(now_ms)
