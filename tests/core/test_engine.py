@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import json
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -660,3 +662,25 @@ async def test_a_stream_of_another_engine_is_joined_and_closed_with_ours() -> No
             assert sorted(item.id for item in await waiting(stream)) == ["1", "7"]
         await toy.settle(0.1)
         assert foreign.closed.is_set()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_frames_may_come_from_the_event_loops_callbacks(anyio_backend: str) -> None:
+    """As picows delivers them: outside of any task, and with plain `asyncio.run` without anyio's context."""
+
+    async def in_callback(work: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_soon(work, context=contextvars.Context())
+
+    async with stage() as toy, toy.books(A) as stream, toy.trades(A):
+        toy.acknowledge = False
+        await toy.settle(0.1)
+        await in_callback(lambda: toy.push(json.dumps({"ok": ["A@ORDERBOOK", "A@TRADE"]})))
+        await toy.settle()
+        assert (await anext(stream)).kind is UpdateKind.SNAPSHOT
+        await in_callback(lambda: toy.push(toy.delta("A", 9.5, skip=1)))
+        assert (await anext(stream)).kind is UpdateKind.STALE
+        await toy.settle()
+        assert (await anext(stream)).kind is UpdateKind.SNAPSHOT
+        await in_callback(toy.transport.open[0].cut)
+        assert (await anext(stream)).kind is UpdateKind.STALE
+        assert toy.transport.dials == 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 import anyio
@@ -454,7 +454,9 @@ class Hub:
         self.random = chance or random.Random()
         self.backoff = Backoff(settings.backoff_base_s, settings.backoff_cap_s)
         self.seed_slots = anyio.CapacityLimiter(settings.seeds_at_once)
-        self.start_soon = host.start_soon
+        self._host = host
+        self._work: deque[tuple[Callable[..., Coroutine[Any, Any, None]], tuple[object, ...], str | None]] = deque()
+        self._event: anyio.Event | None = None
         self._make_transport = transport
         self._transport: Transport | None = None
         context = ConnectionContext(
@@ -469,10 +471,25 @@ class Hub:
             connect_timeout_s=settings.connect_timeout_s,
             backoff=self.backoff,
         )
-        self.pool = ConnectionPool(context, host.start_soon)
+        self.pool = ConnectionPool(context, self.start_soon)
         self._topics: dict[tuple[DataType, object], AnyTopic] = {}
-        self._ticking = False
+        self._running = False
         self._closed = False
+
+    def start_soon(
+        self, work: Callable[..., Coroutine[Any, Any, None]], *args: object, name: str | None = None
+    ) -> None:
+        """Run `work(*args)` in the application's task group.
+
+        May be called from where no task runs: transports deliver frames from the event loop's callbacks. The hub's own
+        task, which runs as long as there are topics, does the starting.
+        """
+        self._work.append((work, args, name))
+        if self._event is not None:
+            self._event.set()
+        elif not self._running and not self._closed:
+            self._running = True
+            self._host.start_soon(self._run, name=f"{self.exchange} hub")
 
     def close(self) -> None:
         """The application ends: no further task is started, and nobody waits for what can no longer come."""
@@ -501,9 +518,6 @@ class Hub:
             topic = self._topics[data_type, key] = _TOPICS[data_type](self, what)
             topic.taps.append(tap)
             self.pool.want(topic)
-            if not self._ticking:
-                self._ticking = True
-                self.start_soon(self._tick, name=f"{self.exchange} ticks")
         else:
             topic.taps.append(tap)
         return topic
@@ -537,12 +551,22 @@ class Hub:
             self.forget(topic)
             topic.closed("no consumer left")
 
-    async def _tick(self) -> None:
+    async def _run(self) -> None:
+        """Start what is to be started, look at the topics now and then."""
+        tick_at = 0.0
         try:
-            while self._topics:
+            while (self._topics or self._work) and not self._closed:
+                self._event = anyio.Event()
+                while self._work:
+                    work, args, name = self._work.popleft()
+                    self._host.start_soon(work, *args, name=name)
                 now = self.clock.monotonic()
-                for topic in list(self._topics.values()):
-                    topic.tick(now)
-                await self.clock.sleep(self.settings.tick_s)
+                if now >= tick_at:
+                    tick_at = now + self.settings.tick_s
+                    for topic in list(self._topics.values()):
+                        topic.tick(now)
+                if not self._work:
+                    await self.clock.wait(self._event, tick_at - now)
         finally:
-            self._ticking = False
+            self._event = None
+            self._running = False
