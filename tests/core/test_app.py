@@ -208,6 +208,10 @@ def made(**arguments: Any) -> Astra:
     return Astra(**defaults | arguments)
 
 
+UNRESOLVED = {"trading": {"resolve_s": 0}}
+"""Lost answers stay lost."""
+
+
 def limit(**fields: Any) -> OrderRequest:
     return OrderRequest(**{"side": "BUY", "quantity": "1", "price": "10"} | fields)
 
@@ -811,7 +815,7 @@ async def test_not_placed_must_hold_for_the_whole_time_in_which_the_request_may_
 
     alpha.stubbed["place_order"] = slowly_lost
     alpha.stubbed["resolve_order"] = lambda *args: False
-    async with made(clock=clock) as astra:
+    async with made(clock=clock, settings=UNRESOLVED) as astra:
         begun = clock.wall_ns() // 1_000_000
         with pytest.raises(OrderOutcomeUnknown):
             await astra.place_order("ALPHA-SPOT-BTC-USDT", limit(client_order_id="lost"))
@@ -843,7 +847,7 @@ async def test_an_order_that_arrives_between_two_questions_is_found(alpha: Any) 
         return arrived if there and since <= begun else False
 
     alpha.stubbed |= {"place_order": lost, "resolve_order": search}
-    async with made(clock=clock) as astra:
+    async with made(clock=clock, settings=UNRESOLVED) as astra:
         with pytest.raises(OrderOutcomeUnknown):
             await astra.place_order("ALPHA-SPOT-BTC-USDT", limit(client_order_id="late"))
         assert await astra.resolve_order("ALPHA-SPOT-BTC-USDT", "late") == arrived

@@ -307,3 +307,16 @@ def test_shown_values_keep_what_is_no_secret() -> None:
     assert shown_value("frontends.gateway.key_recheck_s", 0.8) == "0.8"
     assert shown_value("frontends.gateway.cors_origins", ("a", "b")) == "a, b"
     assert shown_value("frontends.gateway.signing_key", "x") == "***"
+
+
+def test_settings_of_trading_are_checked_like_all_others() -> None:
+    settings = load_settings(env={"ASTRA_TRADING__RESOLVE_S": "2.5"})
+    assert settings.trading.resolve_s == 2.5
+    assert ("trading.resolve_s", "2.5", "environment variable ASTRA_TRADING__RESOLVE_S") in settings.shown()
+    assert settings_of({"trading": {"resolve_s": 0}}).trading.resolve_s == 0
+    with pytest.raises(ConfigError, match=r"trading\.resolv \(argument\): unknown key. Did you mean 'resolve_s'"):
+        settings_of({"trading": {"resolv": 3}})
+    with pytest.raises(ConfigError, match=r"trading\.resolve_s \(argument\)"):
+        settings_of({"trading": {"resolve_s": -1}})
+    with pytest.raises(ConfigError, match="must be a table"):
+        settings_of({"trading": 3})

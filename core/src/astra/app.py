@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
@@ -12,11 +11,8 @@ from astra.errors import (
     AstraError,
     BadRequest,
     ConfigError,
-    OrderOutcomeUnknown,
     PluginError,
-    RateLimited,
     StreamClosed,
-    VenueUnavailable,
 )
 
 if TYPE_CHECKING:
@@ -49,8 +45,6 @@ V = TypeVar("V")
 
 MAX_DEPTH = 5000
 DEFAULT_QUEUE = 4096
-REMEMBERED_PLACEMENTS = 10_000
-LOOK_BACK_MS = 24 * 3600 * 1000
 
 
 class Astra:
@@ -107,7 +101,6 @@ class Astra:
         self._frontends: dict[str, Any] = {}
         self._middleware: list[Any] = []
         self._locks: dict[str, anyio.Lock] = {}
-        self._sent: OrderedDict[tuple[str, str], tuple[int, int]] = OrderedDict()
         self._shutdowns: list[Callable[[], Awaitable[None]]] = []
         self._tasks: anyio.abc.TaskGroup | None = None
         self._closed = False
@@ -298,7 +291,9 @@ class Astra:
             model = getattr(cls, "settings_model", None)
             settings = None if model is None else self.settings.validated("venues", code, model)
             try:
-                route = VenueRoute(code, construct(cls, host, settings), host, self._middleware, self.plugins.trace)
+                venue = construct(cls, host, settings)
+                resolve_s = self.settings.trading.resolve_s
+                route = VenueRoute(code, venue, host, self._middleware, self.plugins.trace, resolve_s)
                 try:
                     await route.startup()
                     self._running()
@@ -379,14 +374,21 @@ class Astra:
     async def place_order(self, symbol: str, order: OrderRequest, credentials: AnyCredentials = None) -> Order:
         """Place one order, checked first against the market's steps and limits.
 
-        Without a client order id the order gets one in the venue's format; it is in the answer and in errors. Raises
-        `InvalidOrder` (nothing was sent, or the venue refused), `InsufficientFunds`, and `OrderOutcomeUnknown` when
-        the answer was lost: never repeat the call then, ask `resolve_order`.
+        Without a client order id the order gets one in the venue's format; it is in the answer and in errors.
+
+        A lost answer is resolved: the order is looked for at the venue, and in the account's stream where one runs,
+        for `trading.resolve_s` seconds (10; 0: not at all). What is found is returned as if nothing had happened.
+        `VenueUnavailable` says that the order certainly was not placed: the call may be repeated.
+        `OrderOutcomeUnknown` says that it could not be told: never repeat the call then, ask `resolve_order`.
+
+        Raises also `InvalidOrder` (nothing was sent, or the venue refused), `InsufficientFunds`, and
+        `DuplicateClientOrderId` for an id under which an order of this object may be alive.
         """
         _check_request(order)
         route, market = await self._market(symbol, "place_order")
         account = await self._credentials(route, credentials)
-        return await self._place(route, market, route.prepared(market, order), account)
+        placed: Order = await route.call("place_order", market, route.prepared(market, order), account)
+        return placed
 
     async def place_orders(
         self, orders: Sequence[tuple[str, OrderRequest]], credentials: AnyCredentials = None
@@ -417,16 +419,11 @@ class Astra:
         if route.guards_single_orders:
             for place, market, order in ready:
                 try:
-                    answers[place] = await self._place(route, market, order, account)
+                    answers[place] = await route.call("place_order", market, order, account)
                 except AstraError as error:
                     answers[place] = error
         elif ready:
-            begun = self._now_ms()
-            try:
-                placed = await route.call("place_orders", [(market, order) for _, market, order in ready], account)
-            finally:
-                for _, _, order in ready:
-                    self._remember(route, order, begun)
+            placed = await route.call("place_orders", [(market, order) for _, market, order in ready], account)
             answers |= zip((place for place, _, _ in ready), placed, strict=True)
         return [answers[place] for place in sorted(answers)]
 
@@ -452,7 +449,12 @@ class Astra:
         id: str | None = None,  # noqa: A002
         credentials: AnyCredentials = None,
     ) -> Order:
-        """Cancel one order. Raises `OrderNotFound` when it is not open, `OrderOutcomeUnknown` on a lost answer."""
+        """Cancel one order. Raises `OrderNotFound` when it is not open.
+
+        After a lost answer the order is looked at for `trading.resolve_s` seconds: one that is done is returned,
+        however it ended. `VenueUnavailable`: it is open, and the cancel can no longer arrive. `OrderOutcomeUnknown`:
+        that could not be told.
+        """
         ref = _ref(client_order_id, id)
         route, market = await self._market(symbol, "cancel_order")
         order: Order = await route.call("cancel_order", market, ref, await self._credentials(route, credentials))
@@ -467,7 +469,8 @@ class Astra:
         id: str | None = None,  # noqa: A002
         credentials: AnyCredentials = None,
     ) -> Order:
-        """Change price or quantity of a resting order natively. Raises like `cancel_order`."""
+        """Change price or quantity of a resting order natively. Raises like `cancel_order`; after a lost answer the
+        order is returned when it is as it was to become, or done."""
         from astra.models.orders import OrderChange
 
         if not isinstance(change, OrderChange):
@@ -515,53 +518,12 @@ class Astra:
         `since` is when it was sent (ms); this object remembers its own placements. Raises `OrderOutcomeUnknown` when
         that still cannot be told after `timeout_s`.
         """
-        from astra.models.orders import Order
-
         if not client_order_id:
             raise BadRequest("clientOrderId must not be empty")
         _check_whole("since", since, 0)
         route, market = await self._market(symbol, "resolve_order")
         account = await self._credentials(route, credentials)
-        now = self._now_ms()
-        # The request left between `earliest` and `latest`. First it must be certain that one sent at the latest moment
-        # can no longer arrive; only a search made after that, from the earliest moment on, is conclusive.
-        earliest, latest = self._sent.get((route.code, client_order_id), (now - LOOK_BACK_MS, now))
-        moments = [since] if since is not None else list(dict.fromkeys((latest, earliest)))
-        deadline = self.clock.monotonic() + timeout_s
-        pause, last_error = 0.1, None
-        while True:
-            try:
-                undecided = False
-                for moment in moments:
-                    answer = await self._within(deadline, route, market, client_order_id, moment, account)
-                    if isinstance(answer, Order):
-                        return answer
-                    undecided |= answer is not False
-                if not undecided:
-                    return None
-                last_error = None
-            except (VenueUnavailable, RateLimited) as error:
-                last_error = error
-                pause = max(pause, error.retry_after or 0.0)
-            if self.clock.monotonic() + pause >= deadline:
-                raise OrderOutcomeUnknown(
-                    f"whether {client_order_id} was placed could not be told within {timeout_s:g} s: ask again",
-                    exchange=route.code,
-                    market=market.symbol,
-                    client_order_id=client_order_id,
-                ) from last_error
-            await self.clock.sleep(pause)
-            pause = min(pause * 2, 2.0)
-
-    async def _within(
-        self, deadline: float, route: VenueRoute, market: Market, client_order_id: str, since: int, account: Credentials
-    ) -> Any:
-        """One question to the venue, cut off at the deadline (None: no answer)."""
-        import anyio
-
-        with anyio.move_on_after(max(deadline - self.clock.monotonic(), 0.0)):
-            return await route.call("resolve_order", market, client_order_id, since, account)
-        return None
+        return await route.resolve(market, client_order_id, since, account, timeout_s)
 
     async def keep_alive_orders(
         self, exchange_or_symbol: str, timeout_s: float, credentials: AnyCredentials = None
@@ -659,24 +621,6 @@ class Astra:
             route = await self._route(exchange_or_symbol)
             route.require(operation)
         return await route.call(operation, market, *arguments, await self._credentials(route, credentials))
-
-    async def _place(self, route: VenueRoute, market: Market, order: OrderRequest, account: Credentials) -> Order:
-        begun = self._now_ms()
-        try:
-            placed: Order = await route.call("place_order", market, order, account)
-        finally:
-            self._remember(route, order, begun)
-        return placed
-
-    def _remember(self, route: VenueRoute, order: OrderRequest, begun: int) -> None:
-        """Keep when a placement left, at the earliest and the latest, for `resolve_order`."""
-        assert order.client_order_id is not None
-        self._sent[route.code, order.client_order_id] = (begun, self._now_ms())
-        if len(self._sent) > REMEMBERED_PLACEMENTS:
-            self._sent.popitem(last=False)
-
-    def _now_ms(self) -> int:
-        return self.clock.wall_ns() // 1_000_000
 
     async def _credentials(self, route: VenueRoute, credentials: AnyCredentials) -> Credentials:
         """The credentials that are meant. Raises `AuthenticationError` that says what would provide them."""

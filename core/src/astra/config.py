@@ -20,6 +20,8 @@
     path = "/etc/astra/keys.toml"                       ASTRA_CREDENTIALS__FILE__PATH=/etc/astra/keys.toml
     [accounts.BINANCE.hedge]
     store = "file"                                      ASTRA_ACCOUNTS__BINANCE__HEDGE__STORE=file
+    [trading]
+    resolve_s = 10                                      ASTRA_TRADING__RESOLVE_S=10
 
 The file is the one named by the caller, else by `ASTRA_CONFIG`, else `astra.toml` in the working directory if there is
 one. Unknown keys of the file and of the arguments, and variables below a known section, are refused with the nearest
@@ -52,10 +54,19 @@ ModelType = TypeVar("ModelType", bound=BaseModel)
 
 _LISTS = ("plugins", "plugins_block")
 _SWITCHES = ("strict_plugins", "trace_plugins")
-_TABLES = ("venues", "frontends", "middleware", "credentials", "accounts")
+_TABLES = ("venues", "frontends", "middleware", "credentials", "accounts", "trading")
 _KEYS = (*_LISTS, *_SWITCHES, *_TABLES)
 _SECRET = re.compile(r"secret|password|passphrase|passwd|token|api_?key|(^|[._])key$", re.IGNORECASE)
 _USER_INFO = re.compile(r"(?<=//)[^/@\s]+(?=@)")
+
+
+class TradingSettings(BaseModel):
+    """What holds for the orders of all venues."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    resolve_s: float = Field(default=10.0, ge=0)
+    """What became of a command whose answer was lost is looked for this long (0: not at all)."""
 
 
 class AccountSettings(BaseModel):
@@ -93,6 +104,7 @@ class Settings(BaseModel):
     """Settings of credential stores by name."""
     accounts: dict[str, dict[str, AccountSettings]] = Field(default_factory=dict)
     """Settings of accounts: exchange code, then account name."""
+    trading: TradingSettings = TradingSettings()
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
     _environment: Mapping[str, str] = PrivateAttr(default_factory=dict)
@@ -350,6 +362,7 @@ class _Layers:
 
     def settings(self, env: Mapping[str, str]) -> Settings:
         values: dict[str, Any] = {key: self._values[key] for key in (*_LISTS, *_SWITCHES) if key in self._values}
+        values["trading"] = self._values.get("trading", {})
         for kind in ("venues", "frontends", "middleware", "credentials", "accounts"):
             tables = dict(self._values.get(kind, {}))
             if kind == "middleware":
@@ -390,7 +403,8 @@ class _Layers:
         while parts and ".".join(parts) not in self._origins:
             parts.pop()
         if kind == "extra_forbidden":
-            message = f"unknown key.{hint(str(loc[-1]), AccountSettings.model_fields)}"
+            model = TradingSettings if loc[0] == "trading" else AccountSettings
+            message = f"unknown key.{hint(str(loc[-1]), model.model_fields)}"
         return f"{key} ({self._origins.get('.'.join(parts), DEFAULT)}): {message}"
 
 

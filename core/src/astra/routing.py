@@ -20,11 +20,9 @@ from pydantic import BaseModel, ValidationError
 
 from astra.directory import canonical_exchange
 from astra.errors import (
-    AstraError,
     AuthenticationError,
     BadRequest,
     InvalidOrder,
-    OrderOutcomeUnknown,
     PluginError,
     UnsupportedOperation,
     hint,
@@ -33,11 +31,12 @@ from astra.hookspecs import PROJECT, LifecycleSpecs, VenueSpecs
 from astra.middleware import ARGUMENTS, OPERATIONS, compose
 from astra.models.credentials import Credentials
 from astra.models.markets import Market
-from astra.models.orders import Order, OrderChange, OrderOptions, OrderRef, OrderRequest
+from astra.models.orders import Order, OrderChange, OrderOptions, OrderRequest
 from astra.models.protocols import Clock, Host
 from astra.plugins import TRANSPORTS, capabilities, hook_faults, spec_functions
 from astra.streams.hub import LiveBook
 from astra.trading.checks import ClientIdRule, check_change, check_order
+from astra.trading.commands import Commands
 from astra.venue import MarketTable
 
 if TYPE_CHECKING:
@@ -52,6 +51,9 @@ ANY_CLIENT_ID = ClientIdRule(max_length=32, alphabet="A-Za-z0-9")
 
 SHUTDOWN_S = 10.0
 """A plugin's shutdown is waited for this long at most."""
+
+RESOLVE_S = 10.0
+"""What became of a command whose answer is lost is looked for this long by default."""
 
 
 class HookManager(pluggy.PluginManager):
@@ -223,6 +225,7 @@ class VenueRoute:
         host: Host,
         middleware: Sequence[Any],
         trace: Callable[[str], None] | None = None,
+        resolve_s: float = RESOLVE_S,
     ) -> None:
         self.code = code
         self.venue = venue
@@ -236,6 +239,16 @@ class VenueRoute:
         if not isinstance(table, MarketTable):
             table = MarketTable(code, self._load_markets, host.clock)
         self.table: MarketTable = table
+        self.commands = Commands(
+            code,
+            {name: self._bare(name) for name, offered in self.capabilities.items() if offered},
+            host.clock,
+            watch=getattr(venue, "account_watch", None),
+            id_rule=getattr(venue, "client_id_rule", lambda market: None),
+            lifetime_s=getattr(venue, "command_lifetime_s", lambda market: None),
+            resolve_s=resolve_s,
+        )
+        """Orders: the innermost layer of their operations."""
         self._operations = {name: compose(middleware, name, self._innermost(name)) for name in OPERATIONS}
         self.guards_single_orders = any(
             hasattr(layer, "place_order") and not hasattr(layer, "place_orders") for layer in middleware
@@ -322,15 +335,24 @@ class VenueRoute:
     def _innermost(self, operation: str) -> Callable[..., Any]:
         names = ARGUMENTS[operation]
         hook = getattr(self.manager.hook, operation)
+        commands: Mapping[str, Callable[..., Any]] = {
+            "list_markets": self.table.all,
+            "place_order": self.commands.place,
+            "place_orders": self.commands.place_batch,
+            "cancel_order": self.commands.cancel,
+            "amend_order": self.commands.amend,
+        }
+        command = commands.get(operation)
 
         async def call(*args: Any) -> Any:
             arguments = dict(zip(names, args, strict=True))
             self._guard(arguments)
-            if operation == "list_markets":
-                return await self.table.all()
-            if operation == "place_orders":
-                return await self._place_orders(hook, arguments)
-            return await self._outcome(operation, hook, arguments)
+            if command is not None:
+                return await command(*args)
+            answer = await hook(**arguments)
+            if "credentials" in arguments:
+                self.commands.told(arguments["credentials"], answer)
+            return answer
 
         def stream(*args: Any) -> Any:
             arguments = dict(zip(names, args, strict=True))
@@ -338,6 +360,23 @@ class VenueRoute:
             return hook(**arguments)
 
         return call if inspect.iscoroutinefunction(OPERATIONS[operation]) else stream
+
+    def _bare(self, operation: str) -> Callable[..., Any]:
+        """A hook without the middleware; positional arguments."""
+        names, hook = ARGUMENTS[operation], getattr(self.manager.hook, operation)
+
+        def call(*args: Any) -> Any:
+            return hook(**dict(zip(names, args, strict=True)))
+
+        return call
+
+    async def resolve(
+        self, market: Market, client_order_id: str, since: int | None, account: Credentials, timeout_s: float
+    ) -> Order | None:
+        """What became of a placement, asked through the middleware; see `Commands.resolve`."""
+        self.require("resolve_order")
+        ask = self._operations["resolve_order"]
+        return await self.commands.resolve(ask, market, client_order_id, since, account, timeout_s)
 
     def _guard(self, arguments: Mapping[str, Any]) -> None:
         """The last look before the venue: its own markets, its own keys, orders that keep the market's rules."""
@@ -372,72 +411,6 @@ class VenueRoute:
                     f"{', '.join(products)}.{hint(product, products)}",
                     exchange=self.code,
                 )
-
-    async def _outcome(self, operation: str, hook: Any, arguments: dict[str, Any]) -> Any:
-        if operation not in ("place_order", "amend_order", "cancel_order"):
-            return await hook(**arguments)
-        try:
-            return await hook(**arguments)
-        except AstraError:
-            raise
-        except Exception as error:
-            # A bug on our side of the wire says nothing about the other: the command may have been carried out.
-            ref: OrderRef | None = arguments.get("ref")
-            order: OrderRequest | OrderRef | None = arguments.get("order", ref)
-            raise self._unknown(
-                operation,
-                arguments["market"],
-                error,
-                client_order_id=None if order is None else order.client_order_id,
-                order_id=None if ref is None else ref.id,
-            ) from error
-
-    async def _place_orders(self, hook: Any, arguments: dict[str, Any]) -> Sequence[Order | Exception]:
-        """Each order's own refusal stands in its place; those that keep their market's rules are sent."""
-        results: dict[int, Order | Exception] = {}
-        sound: list[tuple[Market, OrderRequest]] = []
-        for place, (market, order) in enumerate(arguments["orders"]):
-            try:
-                check_order(market, order)
-            except InvalidOrder as error:
-                results[place] = error
-            else:
-                sound.append((market, order))
-        places = [place for place in range(len(arguments["orders"])) if place not in results]
-        if not sound:
-            return list(results.values())
-        try:
-            answers: Sequence[Order | Exception] = await hook(**arguments | {"orders": sound})
-            if len(answers) != len(sound):
-                raise ValueError(f"{len(answers)} answers to {len(sound)} orders")
-        except AstraError:
-            raise
-        except Exception as error:
-            logger.exception("%s: a batch of orders failed with an unknown outcome", self.code)
-            answers = [
-                self._unknown("place_orders", market, error, client_order_id=order.client_order_id)
-                for market, order in sound
-            ]
-        results |= zip(places, answers, strict=True)
-        return [results[place] for place in sorted(results)]
-
-    def _unknown(
-        self,
-        operation: str,
-        market: Market,
-        error: Exception,
-        *,
-        client_order_id: str | None = None,
-        order_id: str | None = None,
-    ) -> OrderOutcomeUnknown:
-        return OrderOutcomeUnknown(
-            f"{operation} in {market.symbol} failed in the plugin ({type(error).__name__}): its outcome is not known",
-            exchange=self.code,
-            market=market.symbol,
-            operation=operation,
-            client_order_id=client_order_id,
-            order_id=order_id,
-        )
 
     async def _load_markets(self) -> Sequence[Market]:
         self.require("list_markets")

@@ -169,6 +169,12 @@ class Venue:
         """The client order id rule that holds in the market."""
         return self.client_ids.get(market.product) or self.client_ids.get("default")
 
+    def command_lifetime_s(self, market: Market) -> float | None:
+        """For how long after it was sent a command (place, amend, cancel) may still be accepted: the venue's receive
+        window or expiry, which every command then carries, and a margin. None where the venue has no such time: an
+        order that is open after a lost cancel then proves nothing."""
+        return None
+
 
 class StreamingVenue(Venue):
     """A venue with a feed: implements `stream_orderbook` and `stream_trades` on the engine.

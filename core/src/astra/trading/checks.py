@@ -11,6 +11,7 @@ import random
 import re
 import string
 from decimal import Decimal
+from enum import StrEnum
 from functools import lru_cache
 from typing import NoReturn
 
@@ -61,11 +62,25 @@ def _digits(number: int, characters: str) -> str:
             return text
 
 
+class ClientIdsUnique(StrEnum):
+    """How far a venue itself keeps client order ids unique."""
+
+    FOREVER = "FOREVER"
+    """An id is never taken twice: what is found under it is the order that was meant."""
+    WHILE_OPEN = "WHILE_OPEN"
+    """An id may be used again once its order is done: an old order may be found under it."""
+    NOT_ENFORCED = "NOT_ENFORCED"
+    """Two orders may be open under one id."""
+
+
 class ClientIdRule(msgspec.Struct, frozen=True):
     """A venue's rule for client order ids.
 
     `alphabet` is the text of a regular-expression character class ("A-Za-z0-9_-"). With `integer` an id is the text
     of a whole number from 1 to 2^63 - 1. `prefix` starts the ids that Astra makes; a caller's own need not have it.
+    `unique` says what the venue does with an id that was used before. Astra refuses a second use while the first order
+    may be alive, whatever the venue does; and what it finds under an id that need not be unique it compares with what
+    it sent.
     """
 
     max_length: int
@@ -73,6 +88,7 @@ class ClientIdRule(msgspec.Struct, frozen=True):
     min_length: int = 1
     integer: bool = False
     prefix: str = ""
+    unique: ClientIdsUnique = ClientIdsUnique.WHILE_OPEN
 
     def make(self, random: random.Random, now_ms: int) -> str:
         """A new id in the venue's format: the time, then as many random characters as there is room for (up to 12).

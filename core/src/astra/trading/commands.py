@@ -1,0 +1,430 @@
+"""A venue's orders as they leave: each under an id of its own, each with an outcome that is known or said not to be.
+
+This is the innermost layer of the operations that concern orders: what middleware and callers see of a command is what
+became of it, not what became of its answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import anyio
+
+from astra.errors import (
+    AstraError,
+    OrderNotFound,
+    OrderOutcomeUnknown,
+    Outcome,
+    VenueError,
+    VenueUnavailable,
+)
+from astra.models.credentials import Credentials
+from astra.models.markets import Market
+from astra.models.orders import Order, OrderChange, OrderRef, OrderRequest
+from astra.models.protocols import Clock
+from astra.trading.checks import ClientIdRule, ClientIdsUnique, check_order
+from astra.trading.outcome import (
+    Evidence,
+    Finding,
+    find_out,
+    is_settled,
+    may_be,
+    named,
+    proves_change,
+    proves_placement,
+    still_unknown,
+)
+from astra.trading.sent import SentOrder, SentOrders
+
+logger = logging.getLogger("astra.trading")
+
+LOOK_BACK_MS = 24 * 3600 * 1000
+"""A placement of another process that is asked for without a time left at most so long ago."""
+
+Hooks = Mapping[str, Callable[..., Awaitable[Any]]]
+"""The venue's hooks, those that it has, without middleware; positional arguments in the order of the hook specs."""
+
+
+class AccountWatch(Protocol):
+    """The venue's side of what runs beside the orders; a venue without account streams need not have it."""
+
+    def evidence(self, account: Credentials, evidence: Evidence) -> contextlib.AbstractContextManager[None]:
+        """Hand `evidence` to the account's stream, where one runs."""
+        ...
+
+    def order_of(self, account: Credentials, market: str, client_order_id: str) -> Order | None:
+        """An order as the account's stream, where one runs, knows it."""
+        ...
+
+    def traded(self, account: Credentials, market: Market) -> None:
+        """An order is about to be placed: the account's fills in the market are of interest from now on."""
+        ...
+
+
+class Commands:
+    """The orders of one venue.
+
+    `id_rule` is the client order id rule of a market (None: the venue states none). `lifetime_s` says for how long
+    after it was sent a command may still reach the venue (None: the venue names no such time). What became of a
+    command whose answer is lost is looked for `resolve_s` seconds (0: not at all).
+    """
+
+    def __init__(
+        self,
+        exchange: str,
+        hooks: Hooks,
+        clock: Clock,
+        *,
+        watch: AccountWatch | None,
+        id_rule: Callable[[Market], ClientIdRule | None],
+        lifetime_s: Callable[[Market], float | None],
+        resolve_s: float,
+    ) -> None:
+        self.sent = SentOrders()
+        self._exchange = exchange
+        self._hooks = hooks
+        self._clock = clock
+        self._watch = watch
+        self._id_rule = id_rule
+        self._lifetime_s = lifetime_s
+        self._resolve_s = resolve_s
+
+    def told(self, account: Credentials, answer: Any) -> None:
+        """The venue answered a question: orders in the answer that are done free their ids."""
+        for one in answer if isinstance(answer, list | tuple) else (answer,):
+            if isinstance(one, Order):
+                self.sent.told(account, one)
+
+    # -- placing ------------------------------------------------------------------------------------------------
+
+    async def place(self, market: Market, order: OrderRequest, account: Credentials) -> Order:
+        """Place an order. A lost answer is resolved: the order, or the error that says what is known."""
+        sent = self._begin(market, order, account)
+        with self._listening(account, proves_placement(market, order, sent.earliest)) as evidence:
+            try:
+                placed: Order = await self._hooks["place_order"](market, order, account)
+            except OrderOutcomeUnknown as error:
+                lost = error
+            except AstraError as error:
+                sent.alive = _may_be_alive(error)
+                raise
+            except Exception as error:  # noqa: BLE001 - logged, and the outcome is unknown
+                lost = self._failed("place_order", market, error, client_order_id=order.client_order_id)
+            else:
+                self.sent.told(account, placed)
+                return placed
+            finally:
+                sent.latest = self._now_ms()
+            return await self._placed(lost, market, order, account, sent, evidence)
+
+    async def place_batch(
+        self, orders: Sequence[tuple[Market, OrderRequest]], account: Credentials
+    ) -> Sequence[Order | Exception]:
+        """Each order's own refusal stands in its place; those that keep their market's rules are sent. Lost answers
+        are resolved order by order."""
+        results: dict[int, Order | Exception] = {}
+        sound: dict[int, tuple[Market, OrderRequest]] = {}
+        sent: dict[int, SentOrder] = {}
+        for place, (market, order) in enumerate(orders):
+            try:
+                check_order(market, order)
+                sent[place] = self._begin(market, order, account)
+            except AstraError as error:
+                results[place] = error
+            else:
+                sound[place] = (market, order)
+        if not sound:
+            return list(results.values())
+        with contextlib.ExitStack() as stack:
+            evidence = {
+                place: stack.enter_context(
+                    self._listening(account, proves_placement(market, order, sent[place].earliest))
+                )
+                for place, (market, order) in sound.items()
+            }
+            answers = await self._batch(list(sound.values()), list(sent.values()), account)
+            results |= zip(sound, answers, strict=True)
+
+            async def resolve(place: int, lost: OrderOutcomeUnknown) -> None:
+                market, order = sound[place]
+                try:
+                    results[place] = await self._placed(lost, market, order, account, sent[place], evidence[place])
+                except AstraError as error:
+                    results[place] = error
+
+            async with anyio.create_task_group() as tasks:
+                for place, answer in list(results.items()):
+                    if isinstance(answer, OrderOutcomeUnknown):
+                        tasks.start_soon(resolve, place, answer)
+        return [results[place] for place in sorted(results)]
+
+    async def _batch(
+        self, orders: Sequence[tuple[Market, OrderRequest]], sent: Sequence[SentOrder], account: Credentials
+    ) -> Sequence[Order | Exception]:
+        """The venue's answers to a batch, one for each order."""
+        try:
+            answers: Sequence[Order | Exception] = await self._hooks["place_orders"](orders, account)
+            if len(answers) != len(orders):
+                raise ValueError(f"{len(answers)} answers to {len(orders)} orders")
+        except AstraError as error:
+            for one in sent:
+                one.alive = _may_be_alive(error)
+            raise
+        except Exception as error:  # noqa: BLE001 - logged, and the outcomes are unknown
+            answers = [
+                self._failed("place_orders", market, error, client_order_id=order.client_order_id)
+                for market, order in orders
+            ]
+        finally:
+            for one in sent:
+                one.latest = self._now_ms()
+        for one, answer in zip(sent, answers, strict=True):
+            if isinstance(answer, Order):
+                self.sent.told(account, answer)
+            else:
+                one.alive = _may_be_alive(answer)
+        return answers
+
+    def _begin(self, market: Market, order: OrderRequest, account: Credentials) -> SentOrder:
+        """Note a placement that is about to leave. Raises `DuplicateClientOrderId` for an id that may be in use."""
+        assert order.client_order_id is not None, "the order was not prepared"
+        earlier = self.sent.find(account, order.client_order_id)
+        if self._watch is not None and earlier is not None and earlier.alive:
+            self.told(account, self._watch.order_of(account, earlier.market, order.client_order_id))
+        sent = self.sent.begin(market, order.client_order_id, account, self._now_ms())
+        if self._watch is not None:
+            self._watch.traded(account, market)
+        return sent
+
+    # -- resolving placements -----------------------------------------------------------------------------------
+
+    async def _placed(
+        self,
+        lost: OrderOutcomeUnknown,
+        market: Market,
+        order: OrderRequest,
+        account: Credentials,
+        sent: SentOrder,
+        evidence: Evidence,
+    ) -> Order:
+        """What became of a placement whose answer is lost. Raises `VenueUnavailable` when it certainly was not placed,
+        `OrderOutcomeUnknown` when that could not be found out in time."""
+        if not self._resolve_s:
+            raise lost
+        assert order.client_order_id is not None
+        moments = _moments(sent.earliest, sent.latest)
+        rule = self._id_rule(market)
+        unique = rule is not None and rule.unique is ClientIdsUnique.FOREVER
+        hook = self._hooks.get("resolve_order")
+
+        async def ours(*args: Any) -> Order | bool:
+            assert hook is not None
+            answer: Order | bool = await hook(*args)
+            # An order that is not the one meant says nothing of the one that is.
+            other = isinstance(answer, Order) and not unique and not may_be(order, answer, sent.earliest)
+            return True if other else answer
+
+        ask = None if hook is None else ours
+        finding = await self._search(ask, market, order.client_order_id, moments, account, evidence, self._resolve_s)
+        if finding.order is not None:
+            self.sent.told(account, finding.order)
+            return finding.order
+        if finding.carried_out is None:
+            raise still_unknown(lost, finding, self._resolve_s)
+        sent.alive = False
+        raise VenueUnavailable(
+            f"{market.symbol}: the order {order.client_order_id} was not placed, its request got lost on the way: it "
+            f"may be placed again ({lost.message})",
+            exchange=self._exchange,
+            code=lost.code,
+        ) from lost
+
+    async def resolve(
+        self,
+        ask: Callable[..., Awaitable[Any]],
+        market: Market,
+        client_order_id: str,
+        since: int | None,
+        account: Credentials,
+        timeout_s: float,
+    ) -> Order | None:
+        """What became of a placement, asked with `ask` (the hook `resolve_order`): the order, or None if it certainly
+        was not placed.
+
+        `since` is when it was sent (ms); placements of this object are remembered. Raises `OrderOutcomeUnknown` when
+        that cannot be told within `timeout_s`.
+        """
+        now = self._now_ms()
+        sent = self.sent.find(account, client_order_id)
+        if since is not None:
+            moments: Sequence[int] = [since]
+        else:
+            moments = [now, now - LOOK_BACK_MS] if sent is None else _moments(sent.earliest, sent.latest)
+
+        def proves(told: Order) -> bool:
+            return told.client_order_id == client_order_id and told.market == market.symbol
+
+        with self._listening(account, proves) as evidence:
+            finding = await self._search(ask, market, client_order_id, moments, account, evidence, timeout_s)
+        if finding.order is not None:
+            self.sent.told(account, finding.order)
+            return finding.order
+        if finding.carried_out is False:
+            if sent is not None:
+                sent.alive = False
+            return None
+        raise OrderOutcomeUnknown(
+            f"whether {client_order_id} was placed could not be told within {timeout_s:g} s: ask again",
+            exchange=self._exchange,
+            market=market.symbol,
+            client_order_id=client_order_id,
+        ) from finding.error
+
+    async def _search(
+        self,
+        ask: Callable[..., Awaitable[Any]] | None,
+        market: Market,
+        client_order_id: str,
+        moments: Sequence[int],
+        account: Credentials,
+        evidence: Evidence,
+        timeout_s: float,
+    ) -> Finding:
+        """Look for a placement that left at one of `moments` (ms), the latest first.
+
+        First it must be certain that a request sent at the latest moment can no longer arrive; only a search made
+        after that, from the earliest moment on, is conclusive.
+        """
+
+        async def look() -> Order | bool:
+            undecided = ask is None
+            for moment in moments:
+                answer = True if ask is None else await ask(market, client_order_id, moment, account)
+                if isinstance(answer, Order):
+                    return answer
+                undecided |= answer is not False
+            return undecided
+
+        return await find_out(look, evidence, self._clock, timeout_s)
+
+    # -- cancelling and amending --------------------------------------------------------------------------------
+
+    async def cancel(self, market: Market, ref: OrderRef, account: Credentials) -> Order:
+        """Cancel an order. After a lost answer the order is looked at until it shows what became of the cancel."""
+        send = self._hooks["cancel_order"]
+        return await self._change("cancel_order", lambda: send(market, ref, account), market, ref, None, account)
+
+    async def amend(self, market: Market, ref: OrderRef, change: OrderChange, account: Credentials) -> Order:
+        """Amend an order. After a lost answer the order is looked at until it shows what became of the change."""
+        send = self._hooks["amend_order"]
+        return await self._change(
+            "amend_order", lambda: send(market, ref, change, account), market, ref, change, account
+        )
+
+    async def _change(
+        self,
+        operation: str,
+        send: Callable[[], Awaitable[Order]],
+        market: Market,
+        ref: OrderRef,
+        change: OrderChange | None,
+        account: Credentials,
+    ) -> Order:
+        with self._listening(account, proves_change(market, ref, change)) as evidence:
+            try:
+                answer = await send()
+            except OrderOutcomeUnknown as error:
+                lost = error
+            except AstraError:
+                raise
+            except Exception as error:  # noqa: BLE001 - logged, and the outcome is unknown
+                lost = self._failed(operation, market, error, client_order_id=ref.client_order_id, order_id=ref.id)
+            else:
+                self.sent.told(account, answer)
+                return answer
+            if not self._resolve_s:
+                raise lost
+            finding = await self._look_at(market, ref, change, account, evidence)
+        if finding.order is not None:
+            self.sent.told(account, finding.order)
+            return finding.order
+        if finding.carried_out is None:
+            raise still_unknown(lost, finding, self._resolve_s)
+        raise VenueUnavailable(
+            f"{market.symbol}: {operation}{named(ref.client_order_id, ref.id)} was not carried out, its request got "
+            f"lost on the way: the order is open, as it was ({lost.message})",
+            exchange=self._exchange,
+            code=lost.code,
+        ) from lost
+
+    async def _look_at(
+        self, market: Market, ref: OrderRef, change: OrderChange | None, account: Credentials, evidence: Evidence
+    ) -> Finding:
+        """What became of a lost cancel (`change` None) or amendment.
+
+        An order that is still as it was proves nothing before the request can no longer arrive; where the venue names
+        no such time it never does.
+        """
+        lifetime_s = self._lifetime_s(market)
+        dead_at = None if lifetime_s is None else self._clock.monotonic() + lifetime_s
+        ask = self._hooks.get("get_order")
+
+        async def look() -> Order | bool:
+            if ask is None:
+                return True
+            began = self._clock.monotonic()
+            try:
+                order: Order = await ask(market, ref, account)
+            except OrderNotFound:
+                return True
+            if is_settled(order, change):
+                return order
+            return not (order.status.is_open and dead_at is not None and began >= dead_at)
+
+        return await find_out(look, evidence, self._clock, self._resolve_s)
+
+    # -- tools --------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _listening(self, account: Credentials, proves: Callable[[Order], bool]) -> Iterator[Evidence]:
+        """What the account's stream, where one runs, tells from now on."""
+        evidence = Evidence(proves)
+        with contextlib.nullcontext() if self._watch is None else self._watch.evidence(account, evidence):
+            yield evidence
+
+    def _failed(
+        self,
+        operation: str,
+        market: Market,
+        error: Exception,
+        *,
+        client_order_id: str | None = None,
+        order_id: str | None = None,
+    ) -> OrderOutcomeUnknown:
+        """A bug on our side of the wire says nothing about the other: the command may have been carried out."""
+        logger.error("%s: %s failed in the plugin", self._exchange, operation, exc_info=error)
+        unknown = OrderOutcomeUnknown(
+            f"{operation} in {market.symbol} failed in the plugin ({type(error).__name__}): its outcome is not known.",
+            exchange=self._exchange,
+            market=market.symbol,
+            operation=operation,
+            client_order_id=client_order_id,
+            order_id=order_id,
+        )
+        unknown.__cause__ = error
+        return unknown
+
+    def _now_ms(self) -> int:
+        return self._clock.wall_ns() // 1_000_000
+
+
+def _moments(earliest: int, latest: int) -> Sequence[int]:
+    return list(dict.fromkeys((latest, earliest)))
+
+
+def _may_be_alive(error: Exception) -> bool:
+    """May there be an order after a placement failed with this?"""
+    return not isinstance(error, AstraError) or (isinstance(error, VenueError) and error.outcome is Outcome.UNKNOWN)
