@@ -225,7 +225,7 @@ class TestTrades:
         venue.crowd(BTC_PERP, "BUY", "0.1")
         venue.clock.ms += 100
         rows = venue.get("usdm_rest", "aggTrades", symbol="BTCUSDT")
-        assert [row["q"] for row in rows] == ["0.200", "0.100"]
+        assert [(row["q"], row["m"]) for row in rows] == [("0.200", False), ("0.100", False)]
 
     def test_id_and_times_exclude_each_other_in_futures(self, venue: Any) -> None:
         answer = venue.ask("usdm_rest", "GET", "aggTrades", "symbol=BTCUSDT&fromId=1&startTime=1")

@@ -346,7 +346,7 @@ class TestTrades:
                 venue.crowd(symbol, "SELL", "0.2", "90000")
             venue.crowd(symbol, "BUY", "0.4")
         (frame,) = spot.after(50)
-        assert (frame["q"], frame["l"] - frame["f"]) == ("0.40000000", 1)
+        assert (frame["q"], frame["l"] - frame["f"], frame["m"]) == ("0.40000000", 1, False)
         assert futures.line.take() == []
         (frame,) = futures.after(50)
         assert (frame["q"], frame["nq"], frame["l"] - frame["f"]) == ("0.400", "0.400", 1)
