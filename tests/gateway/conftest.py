@@ -162,7 +162,8 @@ class World:
         self.placed: list[OrderRequest] = []
         self.credentials: list[Credentials] = []
         self.errors: dict[str, list[Exception]] = {}
-        self.resolutions: list[Order | bool] = []
+        self.fate: Order | bool = True
+        """What the venue says of a placement whose answer was lost."""
         self.refuse: set[str] = set()
         self.before: dict[str, Callable[[], Any]] = {}
 
@@ -330,7 +331,7 @@ class ToyVenue(StreamingVenue):
         self, market: Market, client_order_id: str, since: int, credentials: Credentials
     ) -> Order | bool:
         await self.world.asked("resolve_order", (client_order_id, since), credentials)
-        return self.world.resolutions.pop(0)
+        return self.world.fate
 
 
 class Stage:
@@ -402,7 +403,8 @@ def open_stage(toy: Any, tmp_path: Any) -> Any:
     world, entry_points = toy
 
     @asynccontextmanager
-    async def opened(**options: Any) -> AsyncIterator[Stage]:
+    async def opened(*, resolve_s: float = 0, **options: Any) -> AsyncIterator[Stage]:
+        section = {"trading": {"resolve_s": resolve_s}}
         settings = GatewaySettings(
             **{
                 "port": 0,
@@ -417,7 +419,9 @@ def open_stage(toy: Any, tmp_path: Any) -> Any:
         venues = {"TOY": {"transport": "toy", "streams": {"linger_s": 0.05, "backoff_base_s": 0.02}}}
         given = [Credentials.of("TOY", "configured-key", "configured-secret")]
         async with (
-            Astra(settings={"venues": venues}, credentials=given, plugins=Plugins(entry_points=entry_points)) as astra,
+            Astra(
+                settings={"venues": venues} | section, credentials=given, plugins=Plugins(entry_points=entry_points)
+            ) as astra,
             running_gateway(astra, settings) as gateway,
             httpx.AsyncClient(
                 base_url=gateway.url, headers={"x-astra-api-key": f"Bearer {STATIC_KEY}"}, trust_env=False

@@ -133,7 +133,7 @@ async def test_an_unknown_outcome_is_found_out_by_the_repeat(stage: Any) -> None
     assert (await place(stage)).status_code == 504
     made = stage.world.placed[0].client_order_id
     market = (await stage.astra.market(BTC)).symbol
-    stage.world.resolutions = [stage.world.order(await stage.astra.market(market), client_order_id=made)]
+    stage.world.fate = stage.world.order(await stage.astra.market(market), client_order_id=made)
     found = await place(stage)
     assert (found.status_code, found.json()["clientOrderId"]) == (200, made)
     assert len(stage.world.placed) == 1
@@ -142,8 +142,9 @@ async def test_an_unknown_outcome_is_found_out_by_the_repeat(stage: Any) -> None
 
 
 async def test_an_order_that_certainly_was_not_placed_is_sent_again_under_the_same_id(stage: Any) -> None:
+    stage.world.before["place_order"] = lambda: anyio.sleep(0.02)
     stage.world.errors["place_order"] = [lost()]
-    stage.world.resolutions = [False, False]
+    stage.world.fate = False
     assert (await place(stage)).status_code == 504
     assert (await place(stage)).status_code == 200
     first, second = stage.world.placed
@@ -151,15 +152,31 @@ async def test_an_order_that_certainly_was_not_placed_is_sent_again_under_the_sa
     asked = [what for operation, what in stage.world.calls if operation == "resolve_order"]
     assert [name for name, _ in asked] == [first.client_order_id] * 2
     latest, earliest = (since for _, since in asked)
-    assert earliest <= latest
+    assert earliest < latest
 
 
-async def test_while_it_cannot_be_told_nothing_is_sent(stage: Any) -> None:
+async def test_a_lost_answer_that_is_resolved_at_once_is_an_ordinary_answer(open_stage: Any) -> None:
+    async with open_stage(resolve_s=5) as stage:
+        described = await stage.astra.market(BTC)
+        stage.world.errors["place_order"] = [lost(), lost()]
+        stage.world.fate = False
+        certainly_not = await place(stage)
+        assert (certainly_not.status_code, certainly_not.json()["retryable"]) == (503, True)
+        made = stage.world.placed[0].client_order_id
+        stage.world.fate = stage.world.order(described, client_order_id=made, id="found")
+        assert (await place(stage)).json()["id"] == "found"
+        assert (await place(stage)).headers["idempotency-replayed"] == "true"
+        first, second = stage.world.placed
+        assert first.client_order_id == second.client_order_id
+
+
+async def test_while_it_cannot_be_told_nothing_is_sent(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idempotency, "RESOLVE_S", 0.3)
     stage.world.errors["place_order"] = [lost()]
-    stage.world.errors["resolve_order"] = [errors.AuthenticationError("no", exchange="TOY")]
     assert (await place(stage)).status_code == 504
-    assert (await place(stage)).status_code == 401
-    stage.world.resolutions = [False, False]
+    assert (await place(stage)).json()["outcome"] == "UNKNOWN"
+    assert len(stage.world.placed) == 1
+    stage.world.fate = False
     assert (await place(stage)).status_code == 200
     assert len(stage.world.placed) == 2
 
@@ -216,7 +233,7 @@ async def test_a_crash_in_the_middle_is_found_out_by_the_next_process(
         assert (busy.status_code, busy.json()["code"]) == (409, "idempotency-in-progress")
         assert busy.headers["retry-after"]
         rows(tmp_path, "UPDATE idempotent_placements SET claimed_until_ms = 1")
-        stage.world.resolutions = [stage.world.order(await other.astra.market(BTC), client_order_id=made)]
+        stage.world.fate = stage.world.order(await other.astra.market(BTC), client_order_id=made)
         found = await place(other)
         assert (found.status_code, found.json()["clientOrderId"]) == (200, made)
     assert len(stage.world.placed) == 1
@@ -260,7 +277,7 @@ async def test_a_random_history_of_repeats_and_failures_places_each_order_once(s
             assert made not in live, "placed twice"
             live.add(made)
         if fate > 0.55:
-            stage.world.resolutions = [stage.world.order(described, client_order_id=made)] if reached else [False] * 2
+            stage.world.fate = stage.world.order(described, client_order_id=made) if reached else False
             raise lost()
 
     stage.world.before["place_order"] = venue_places

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Generator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import anyio
+import anyio.lowlevel
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -75,6 +75,15 @@ class _WebSocket(WebSocketsSansIOProtocol):
         self.conn.debug = False
 
 
+async def _abort(server: uvicorn.Server) -> None:
+    """Drop connections that would not end: a client that does not read cannot be said goodbye to."""
+    for connection in list(server.server_state.connections):
+        transport = getattr(connection, "transport", None)
+        if transport is not None:
+            transport.abort()
+    await anyio.lowlevel.checkpoint()  # the event loop closes their sockets now
+
+
 @asynccontextmanager
 async def serving(app: ASGIApp, listener: socket.socket, *, ping_s: float, grace_s: float) -> AsyncIterator[None]:
     """Serve `app` on the socket while the block runs; then let connections end, for at most `grace_s`.
@@ -104,6 +113,7 @@ async def serving(app: ASGIApp, listener: socket.socket, *, ping_s: float, grace
         with anyio.CancelScope(shield=True):
             try:
                 await server.serve(sockets=[listener])
+                await _abort(server)
             finally:
                 ended.set()
 

@@ -53,7 +53,9 @@ logger = logging.getLogger("astra.rest")
 HEADER = "idempotency-key"
 LONGEST = 255
 CLAIM_S = 90.0
-SEND_S = 45.0
+SEND_S = 60.0
+RESOLVE_S = 5.0
+"""What became of an earlier attempt is looked for so long, twice, before anything is sent."""
 
 TABLES = MetaData()
 _TABLE = Table(

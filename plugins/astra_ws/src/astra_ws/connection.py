@@ -15,6 +15,7 @@ from astra_gateway.errors import GatewayError
 from astra_gateway.keys import KeyRecord, KeyStore
 from astra_gateway.problems import problem_of
 from astra_ws.broadcast import Broadcasts, Subscription
+from astra_ws.crew import Crew
 from astra_ws.messages import acknowledged_text, decode_object, error_text, parse_asked
 from astra_ws.older_schema import market_of
 
@@ -47,6 +48,7 @@ class Connection:
         self,
         astra: Astra,
         broadcasts: Broadcasts,
+        crew: Crew,
         keys: KeyStore,
         caller: KeyRecord,
         send: Send,
@@ -57,8 +59,10 @@ class Connection:
         by_query: bool,
     ) -> None:
         self.caller = caller
+        self.queued = False
         self._astra = astra
         self._broadcasts = broadcasts
+        self._crew = crew
         self._keys = keys
         self._send = send
         self._receive = receive
@@ -69,17 +73,19 @@ class Connection:
         self._answers: deque[dict[str, str]] = deque()
         self._ready: deque[Subscription] = deque()
         self._closing: dict[str, Any] | None = None
-        self._something: anyio.Event | None = None
         self._room: anyio.Event | None = None
+        self._scope = anyio.CancelScope()
+        self._over = False
 
     async def run(self) -> None:
         """Serve the connection until either side ends it."""
+        self._crew.join()
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._send_all, tasks.cancel_scope)
+            with self._scope:
                 await self._receive_all()
-                tasks.cancel_scope.cancel()
         finally:
+            self._over = True
+            self._crew.leave()
             for subscription in self._subscriptions.values():
                 subscription.broadcast.leave(subscription)
             self._subscriptions.clear()
@@ -108,13 +114,14 @@ class Connection:
         """End the connection from our side: say why, then close."""
         self._answer(error_text(problem_of(error)))
         self._closing = {"type": "websocket.close", "code": code, "reason": str(error)[:100]}
+        self._crew.add(self)
 
     # -- what broadcasts call ---------------------------------------------------------------------------------------
 
     def wake_for(self, subscription: Subscription) -> None:
         self._ready.append(subscription)
-        if self._something is not None:
-            self._wake()
+        if not self.queued:
+            self._crew.add(self)
 
     def ended(self, subscription: Subscription, error: Exception) -> None:
         for key, known in list(self._subscriptions.items()):
@@ -127,10 +134,11 @@ class Connection:
 
     # -- sending ----------------------------------------------------------------------------------------------------
 
-    async def _send_all(self, scope: anyio.CancelScope) -> None:
+    async def flush(self) -> None:
+        """Send everything that waits: answers first, then the subscriptions' messages in turn."""
         send, counts = self._send, self._broadcasts.counts
         try:
-            while True:
+            while not self._over:
                 while self._answers:
                     await send(self._answers.popleft())
                 if self._room is not None:
@@ -139,9 +147,7 @@ class Connection:
                     await send(self._closing)
                     break
                 if not self._ready:
-                    self._something = anyio.Event()
-                    await self._something.wait()
-                    continue
+                    return
                 subscription = self._ready.popleft()
                 subscription.queued = False
                 for event in subscription.events():
@@ -149,16 +155,14 @@ class Connection:
                     counts.messages += 1
         except OSError:
             logger.debug("a client went away while it was sent to")
-        scope.cancel()
+        except Exception:
+            logger.exception("sending to a WebSocket client failed")
+        self._over = True
+        self._scope.cancel()
 
     def _answer(self, text: str) -> None:
         self._answers.append({"type": "websocket.send", "text": text})
-        self._wake()
-
-    def _wake(self) -> None:
-        something, self._something = self._something, None
-        if something is not None:
-            something.set()
+        self._crew.add(self)
 
     # -- receiving --------------------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from astra_gateway.keys import Scope as KeyScope
 from astra_gateway.query import Query, read_query
 from astra_ws.broadcast import Broadcasts
 from astra_ws.connection import POLICY_VIOLATION, Connection
+from astra_ws.crew import Crew
 from astra_ws.messages import BookMessage, TradesMessage, parse_data_type
 
 logger = logging.getLogger("astra.ws")
@@ -106,6 +107,7 @@ class Sockets:
         self._context = context
         self._astra = context.astra
         self._broadcasts = Broadcasts(context.astra, most=context.settings.max_queued_messages)
+        self._crew = Crew(context.astra.start_soon)
         self._connections: set[Connection] = set()
         self._watching = False
 
@@ -120,6 +122,7 @@ class Sockets:
         opened = Connection(
             self._astra,
             self._broadcasts,
+            self._crew,
             self._context.keys,
             caller,
             scope.get(RAW_SEND, send),
