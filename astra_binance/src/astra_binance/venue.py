@@ -27,7 +27,7 @@ from astra_binance.history import History
 from astra_binance.markets import load_markets
 from astra_binance.rest import Rest
 from astra_binance.settings import COINM, OPTIONS, PRODUCTS, SPOT, USDM, BinanceOrderOptions, BinanceSettings
-from astra_binance.trading.base import FamilyTrading
+from astra_binance.trading.base import RESOLVE_MARGIN_MS, FamilyTrading
 from astra_binance.trading.futures import FuturesTrading
 from astra_binance.trading.listen_keys import ListenKeys
 from astra_binance.trading.options import OptionsTrading
@@ -204,6 +204,10 @@ class BinanceVenue(AccountStreamingVenue):
         self, market: Market, client_order_id: str, since: int, credentials: Credentials
     ) -> Order | bool:
         return await self._of(market).resolve(market, client_order_id, since, credentials)
+
+    def command_lifetime_s(self, market: Market) -> float:
+        """The receive window that every command carries, and a margin for clocks."""
+        return (self.settings.recv_window_ms + RESOLVE_MARGIN_MS) / 1000
 
     @hookimpl
     async def keep_alive_orders(self, market: Market | None, timeout_s: float, credentials: Credentials) -> None:

@@ -122,9 +122,11 @@ class VenueSpecs:
     async def resolve_order(  # type: ignore[empty-body]
         self, market: Market, client_order_id: str, since: int, credentials: Credentials
     ) -> Order | bool:
-        """Find out what became of a placement sent at `since` (ms).
+        """Find out what became of a placement sent at `since` (ms by this machine's clock).
 
-        The order if it was placed; False if it was not and no longer can be; True while that cannot be told yet.
+        The order if it was placed; False if it was not and no longer can be; True while that cannot be told yet. "Not
+        found" is False only if the venue could no longer accept the request when it was asked: its receive window or
+        expiry, sent with every placement, was over by the venue's own clock.
         """
 
 

@@ -148,10 +148,13 @@ class FamilyTrading:
     async def resolve(self, market: Market, client_order_id: str, since: int, credentials: Credentials) -> Order | bool:
         """What became of a placement (see the hook): looked up by client order id.
 
-        "Not found" is believed once the venue can no longer accept the request, which is the receive window after its
-        time stamp. The stamp of a placement of this process is remembered, because it is set after the rate limiter
-        and may be much later than `since`.
+        "Not found" is believed once the venue could no longer accept the request when it was asked: that is the
+        receive window after the request's time stamp, by the venue's clock. The stamp of a placement of this process
+        is remembered, because it is set after the rate limiter and may be much later than `since`.
         """
+        await self.rest.clock.refresh()
+        asked_ms = self.rest.clock.now_ms()
+        since += round(self.rest.clock.offset_ms)
         placement = self.rest.placement(credentials, client_order_id)
         stamped = max(since, placement.stamped) if placement else since
         # Ids may be used again once their order is done: an old order under this id is not the one meant.
@@ -162,7 +165,7 @@ class FamilyTrading:
             order = None
         if order is not None and (order.created_time is None or order.created_time >= oldest):
             return order
-        if self.rest.clock.now_ms() - stamped <= self.rest.recv_window_ms + RESOLVE_MARGIN_MS:
+        if asked_ms - stamped <= self.rest.recv_window_ms + RESOLVE_MARGIN_MS:
             return True
         return placement is not None and placement.conditional and not self.finds_done_conditionals
 

@@ -10,11 +10,11 @@ from decimal import Decimal
 
 import msgspec
 
-from astra.errors import OrderNotFound
+from astra.errors import OrderNotFound, OrderOutcomeUnknown, VenueError
 from astra.models.accounts import Balance, Fees, Position
 from astra.models.credentials import Credentials
 from astra.models.markets import Market
-from astra.models.orders import Fill, Order, OrderRef, OrderRequest, OrderType
+from astra.models.orders import Fill, Order, OrderRef, OrderRequest, OrderStatus, OrderType
 from astra.models.trades import Side
 from astra.trading.checks import native_quantity
 from astra_binance.settings import OPTIONS
@@ -222,7 +222,16 @@ class OptionsTrading(FamilyTrading):
         try:
             return await self.get(market, OrderRef(id=answer.id), credentials)
         except OrderNotFound:
-            return answer
+            return answer.model_copy(update={"status": OrderStatus.CANCELED})
+        except VenueError as error:
+            raise OrderOutcomeUnknown(
+                f"the cancel was accepted, but the order could not be looked at: {error.message}",
+                exchange=self.exchange,
+                market=market.symbol,
+                operation="cancel_order",
+                client_order_id=ref.client_order_id,
+                order_id=answer.id,
+            ) from error
 
     async def cancel_all(self, market: Market, credentials: Credentials) -> Sequence[Order]:
         await self.rest.command(
