@@ -18,6 +18,7 @@ from websockets.uri import parse_uri
 
 from astra.errors import BadRequest, ConfigError
 from astra.models.markets import Market
+from astra.models.orders import OrderStatus, TimeInForce
 from astra.models.trades import Side
 from astra.sandbox import BookChange, HttpResponse, SandboxSession, SandboxVenue
 from astra.symbols import AssetType
@@ -281,7 +282,7 @@ async def test_head_and_empty_answers_have_no_body(client):
 
 
 async def test_a_body_beyond_the_limit_is_refused(client, venue):
-    answer = await client.post("/orders", content=b"x" * (MOST_BODY_BYTES + 1))
+    answer = await client.post("/orders", content=b"x" * (5 * MOST_BODY_BYTES))
     assert answer.status_code == 413
     assert venue.acted == []
 
@@ -427,10 +428,12 @@ async def test_the_websockets_library_gets_along_with_it(hosts, venue):
         assert client.close_code == 4001
 
 
-async def test_a_client_that_does_not_read_is_disconnected_and_its_backlog_is_bounded(hosts, venue, caplog):
-    port = int(hosts["stream"].rsplit(":", 1)[1])
-    lazy = socket.create_connection(("127.0.0.1", port))
-    try:
+@pytest.fixture
+async def lazy_socket(hosts, venue):
+    """A WebSocket client with small buffers that does not read; its session is `venue.sessions[0]`."""
+    with socket.socket() as lazy:
+        lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        lazy.connect(("127.0.0.1", int(hosts["stream"].rsplit(":", 1)[1])))
         key = "dGhlIHNhbXBsZSBub25jZQ=="
         lazy.sendall(
             f"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -439,27 +442,37 @@ async def test_a_client_that_does_not_read_is_disconnected_and_its_backlog_is_bo
         with anyio.fail_after(WITHIN_S):
             while not venue.sessions:
                 await anyio.sleep(0.01)
-        session = venue.sessions[0]
-        backlog, sent, large = session.link._wire, 0, "x" * 100_000
-        with anyio.fail_after(WITHIN_S), caplog.at_level(logging.WARNING, logger="astra_sandbox"):
-            while not venue.gone.is_set():
-                session.link.send(large)
-                sent += len(large)
-                assert len(backlog.pending) <= MOST_PENDING_BYTES + 2 * len(large)
-                await anyio.lowlevel.checkpoint()
-        assert "does not read" in caplog.text
-        assert sent > MOST_PENDING_BYTES
-        assert not backlog.pending
-    finally:
-        lazy.close()
+        yield lazy
 
 
-async def test_a_slow_client_gets_everything_as_it_reads(socket_of):
-    client, session = await socket_of()
-    sent = [f"{number} " + "x" * 20_000 for number in range(150)]  # more than the socket takes at once
-    push(session, *sent)
+async def test_a_client_that_does_not_read_is_disconnected_and_its_backlog_is_bounded(lazy_socket, venue, caplog):
+    session = venue.sessions[0]
+    backlog, sent, large = session.link._wire, 0, "x" * 100_000
+    with anyio.fail_after(WITHIN_S), caplog.at_level(logging.WARNING, logger="astra_sandbox"):
+        while not venue.gone.is_set():
+            session.link.send(large)
+            sent += len(large)
+            assert len(backlog.pending) <= MOST_PENDING_BYTES + 2 * len(large)
+            await anyio.lowlevel.checkpoint()
+    assert "does not read" in caplog.text
+    assert sent > MOST_PENDING_BYTES
+    assert not backlog.pending
+
+
+async def test_a_slow_client_gets_everything_as_it_reads(lazy_socket, venue):
+    session = venue.sessions[0]
+    push(session, "first")
     await beats(session)
-    assert [await client.text() for _ in sent] == sent
+    sent = "~" * 2_000_000  # more than the socket takes at once, less than the client may leave unread
+    push(session, sent, "last")
+    await beats(session)
+    assert session.link._wire.pending
+    received = b""
+    async with await anyio.abc.SocketStream.from_socket(lazy_socket.dup()) as stream:
+        with anyio.fail_after(WITHIN_S):
+            while not received.endswith(b"last"):
+                received += await stream.receive()
+    assert received.count(b"~") == len(sent)
 
 
 # Frame faults
@@ -714,6 +727,16 @@ async def test_a_failing_engine_listener_ends_the_sandbox_with_its_exception():
     with pytest.raises(ExceptionGroup) as caught:
         await run()
     assert caught.group_contains(ValueError, match="broken listener")
+
+
+async def test_orders_expire_on_time_although_nobody_trades(sandbox, order):
+    engine, (market,) = sandbox.engine("TOY"), sandbox.engine("TOY").markets.values()
+    soon = time.time_ns() // 1_000_000 + 200
+    gtd = order(market, "BUY", "1", "100", time_in_force=TimeInForce.GTD, expire_time=soon)
+    placed = engine.place(engine.account("default"), gtd)
+    with anyio.fail_after(WITHIN_S):
+        while placed.status is not OrderStatus.EXPIRED:
+            await anyio.sleep(0.01)
 
 
 async def test_the_flow_can_be_halted_and_let_go_while_it_runs():

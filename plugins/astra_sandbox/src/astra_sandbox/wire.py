@@ -8,6 +8,8 @@ import struct
 import anyio
 
 READ_BYTES = 65536
+SEND_BUFFER_BYTES = 256 * 1024
+"""What the kernel may hold of a client that does not read (it would take megabytes by itself)."""
 MOST_IGNORED_BYTES = 16 * 1024 * 1024
 _LINGER_ZERO = struct.pack("ii", 1, 0)
 
@@ -18,6 +20,7 @@ class Wire:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._sock = sock
         self.pending = bytearray()
         self.broken = False
