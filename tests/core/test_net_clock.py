@@ -28,6 +28,9 @@ class ManualClock:
         self.now += seconds
         await anyio.lowlevel.checkpoint()
 
+    async def wait(self, event: anyio.Event, seconds: float) -> bool:
+        raise NotImplementedError
+
 
 class Venue:
     """A venue whose clock is `ahead_s` ahead, and the way to it: seconds there and back, one pair a question."""
@@ -98,19 +101,37 @@ def test_a_stamp_is_never_late_and_hardly_early(ahead: float, ways: list[tuple[f
 async def test_one_answered_round_is_enough_and_none_is_an_error() -> None:
     clock = ManualClock()
     venue = Venue(clock, 1.0, (0.01, 0.01))
-    answers = iter([False, True, False])
 
-    async def sometimes() -> int:
-        venue.down = not next(answers)
+    async def once() -> int:
+        venue.down = venue.asked >= 1
         return await venue.time()
 
     measured = VenueClock(clock)
-    await measured.measure(sometimes)
+    await measured.measure(once)
+    assert venue.asked == 2
     assert measured.offset_ms == pytest.approx(1000, abs=1.5)
-    venue.down = True
     with pytest.raises(VenueUnavailable):
         await measured.measure(venue.time)
+    assert venue.asked == 3
     assert measured.offset_ms == pytest.approx(1000, abs=1.5)
+
+
+async def test_what_is_in_a_hurry_waits_for_a_measurement_only_when_it_must() -> None:
+    clock = ManualClock()
+    venue = Venue(clock, 1.0, (0.01, 0.01))
+    measured = VenueClock(clock)
+    measured.source = venue.time
+    await measured.refresh(hurry=True)
+    assert venue.asked == 3
+    clock.now += measured.MAX_AGE_S + 1
+    await measured.refresh(hurry=True)
+    assert venue.asked == 3
+    clock.now += measured.LAST_AGE_S
+    await measured.refresh(hurry=True)
+    assert venue.asked == 6
+    clock.wall_lead += 1
+    await measured.refresh(hurry=True)
+    assert venue.asked == 9
 
 
 async def test_it_is_measured_again_when_old_or_when_the_machines_clock_was_set() -> None:
@@ -141,7 +162,7 @@ async def test_a_venue_that_does_not_answer_leaves_the_old_offset_and_is_not_ask
     venue.down = True
     await measured.refresh()
     await measured.refresh()
-    assert venue.asked == 6
+    assert venue.asked == 4
     assert measured.offset_ms == pytest.approx(1000, abs=1.5)
     with pytest.raises(VenueUnavailable):
         await measured.remeasure()

@@ -67,6 +67,10 @@ class QuickClock:
         self.skipped += seconds
         await anyio.lowlevel.checkpoint()
 
+    async def wait(self, event: anyio.Event, seconds: float) -> bool:
+        await self.sleep(seconds)
+        return event.is_set()
+
 
 def answer(status: int = 200, body: bytes = b"{}", **headers: str) -> bytes:
     lines = [f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(body)}"]

@@ -42,6 +42,8 @@ class VenueClock:
 
     MAX_AGE_S = 600.0
     """`refresh` measures again after so long: crystals drift by some ten ms in that time."""
+    LAST_AGE_S = 3600.0
+    """What is in a hurry waits for no new measurement before this age."""
     RETRY_S = 30.0
     """After a failed measurement `refresh` does not try again for so long."""
     JUMP_MS = 100.0
@@ -70,34 +72,33 @@ class VenueClock:
     @property
     def stale(self) -> bool:
         """Was the offset never measured, too long ago, or before the machine's clock was set?"""
-        if self.measured_at is None:
-            return True
-        if self.local.monotonic() - self.measured_at > self.MAX_AGE_S:
+        return self._older_than(self.MAX_AGE_S)
+
+    def _older_than(self, age_s: float) -> bool:
+        if self.measured_at is None or self.local.monotonic() - self.measured_at > age_s:
             return True
         return abs(self._wall_lead_ms() - self._lead_ms) > self.JUMP_MS
 
     async def measure(self, fetch: TimeSource, rounds: int = 3) -> None:
         """Measure the offset with `fetch`, which asks the venue for its time in ms.
 
-        One answered round is enough. Raises what `fetch` raises when none was answered.
+        The first round that fails is the last. Raises its error when none was answered before.
         """
         best: tuple[float, float] | None = None
-        failure: VenueError | None = None
         for _ in range(rounds):
             sent_ms = self.local.wall_ns() / 1e6
             sent = self.local.monotonic()
             try:
                 venue_ms = await fetch()
-            except VenueError as error:
-                failure = error
-                continue
+            except VenueError:
+                if best is None:
+                    self._failed_at = self.local.monotonic()
+                    raise
+                break
             half_ms = (self.local.monotonic() - sent) * 1000 / 2
             if best is None or half_ms < best[0]:
                 best = half_ms, venue_ms - (sent_ms + half_ms)
-        if best is None:
-            assert failure is not None, "rounds must be positive"
-            self._failed_at = self.local.monotonic()
-            raise failure
+        assert best is not None, "rounds must be positive"
         self.margin_ms = min(best[0], self.MARGIN_MS)
         self.offset_ms = best[1]
         self.measured_at = self.local.monotonic()
@@ -115,9 +116,12 @@ class VenueClock:
                 await self.measure(self.source)
         return True
 
-    async def refresh(self) -> None:
-        """Measure when `stale`. A venue that does not answer leaves the old offset: it will say if it minds."""
-        if self.source is None or not self.stale:
+    async def refresh(self, *, hurry: bool = False) -> None:
+        """Measure when `stale`. A venue that does not answer leaves the old offset: it will say if it minds.
+
+        `hurry`: not for its age alone (an order must not wait for a measurement that a read can wait for).
+        """
+        if self.source is None or not self._older_than(self.LAST_AGE_S if hurry else self.MAX_AGE_S):
             return
         async with self._lock:
             now = self.local.monotonic()

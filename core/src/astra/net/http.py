@@ -185,7 +185,7 @@ class HttpClient:
         stamped_anew = False
         while True:
             if sign is not None:
-                await self._clock.refresh()
+                await self._clock.refresh(hurry=request.command)
             await self._limiter.acquire(request.costs, request.account, urgent=request.urgent)
             now = self._clock.local.monotonic()
             if deadline is None:

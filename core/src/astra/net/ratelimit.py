@@ -253,7 +253,6 @@ class RateLimiter:
         self._urgent: dict[_Waiter, None] = {}
         self._normal: dict[_Waiter, None] = {}
         self._leader: _Waiter | None = None
-        self._nap: anyio.CancelScope | None = None
         self._next_at = math.inf
         self._paused_until = -math.inf
         self._pause_reason = ""
@@ -443,8 +442,8 @@ class RateLimiter:
                 self._settle(waiter)
             else:
                 next_at = min(next_at, waiter.deadline, ready_at)
-        if next_at < self._next_at and self._nap is not None:
-            self._nap.cancel()
+        if next_at < self._next_at and self._leader is not None:
+            self._leader.wake.set()
         self._next_at = next_at
 
     def _try(self, waiter: _Waiter, taken: set[_Key], now: float) -> float:
@@ -480,23 +479,20 @@ class RateLimiter:
         self._urgent.pop(waiter, None)
         self._normal.pop(waiter, None)
         waiter.wake.set()
-        if waiter is self._leader and self._nap is not None:
-            self._nap.cancel()
 
     async def _wait(self, waiter: _Waiter) -> None:
         """Wait until the waiter's state may have changed: as the one who sleeps for all, or to be woken by it."""
         if self._leader is not None:
             await waiter.wake.wait()
-            if not waiter.settled:
-                waiter.wake = anyio.Event()
-            return
-        self._leader = waiter
-        try:
-            with anyio.CancelScope() as self._nap:
-                await self._clock.sleep(max(self._next_at - self._clock.monotonic(), _TICK_S))
-        finally:
-            self._leader = self._nap = None
-        self._dispatch()
+        else:
+            self._leader = waiter
+            try:
+                await self._clock.wait(waiter.wake, max(self._next_at - self._clock.monotonic(), _TICK_S))
+            finally:
+                self._leader = None
+            self._dispatch()
+        if not waiter.settled:
+            waiter.wake = anyio.Event()
 
     def _hand_over(self) -> None:
         """See to it that somebody sleeps for all as long as anybody waits."""

@@ -303,8 +303,6 @@ class _HttpxWsConnection:
                 self._listener.alive()
             elif isinstance(event, Pong):
                 self._listener.alive()
-        except ProtocolError:
-            raise
         except Exception as error:  # noqa: BLE001 - the listener's, whatever it is: it ends the connection
             _log.error("the listener of %s failed, the connection ends", self._origin, exc_info=error)
             self._end(f"the listener failed ({type(error).__name__})")

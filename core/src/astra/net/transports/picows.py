@@ -395,7 +395,6 @@ class _PicowsConnection:
 
     async def _abort(self) -> None:
         if not self._receiver.gone.is_set():
-            self._receiver.release()
             self._receiver.mute("cancelled by us")
             self._ws.disconnect(graceful=False)
             with anyio.move_on_after(_CLOSE_S, shield=True):
