@@ -73,9 +73,12 @@ def venue_metrics(astra: Astra) -> Iterable[Metric]:
             age.add_metric((status.exchange,), status.markets_age_s)
         for state, count in status.books.items():
             books.add_metric((status.exchange, state), count)
+        # Accounts whose keys came with requests all have the same name: the fullest bucket stands for them.
+        fullest: dict[tuple[str, str, str, str], BucketReport] = {}
         for name, buckets in status.limits.items():
-            for bucket in buckets:
-                labelled = (status.exchange, name, bucket.name, bucket.account or "")
-                used.add_metric(labelled, bucket.used)
-                limit.add_metric(labelled, bucket.limit)
+            for bucket in sorted(buckets, key=lambda one: one.used):
+                fullest[status.exchange, name, bucket.name, bucket.account or ""] = bucket
+        for labelled, bucket in fullest.items():
+            used.add_metric(labelled, bucket.used)
+            limit.add_metric(labelled, bucket.limit)
     return (markets, age, books, used, limit)
