@@ -780,6 +780,16 @@ async def test_bad_urls_are_refused_without_showing_them(clock: QuickClock, url:
     assert "pw" not in str(caught.value).replace("password", "")
 
 
+async def test_a_socks_proxy_without_its_package_says_what_to_install(
+    clock: QuickClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    async with Setup(clock, "http://venue.example", proxy="socks5://user:pw@127.0.0.1:1") as setup:
+        with pytest.raises(ConfigError, match="socksio") as caught:
+            await setup.client.send(COMMAND)
+    assert "pw" not in str(caught.value)
+
+
 async def test_in_process_applications_are_reached_through_their_transport(clock: QuickClock) -> None:
     httpx = pytest.importorskip("httpx")
     seen: list[bytes] = []

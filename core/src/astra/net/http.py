@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime
 import email.utils
+import importlib.util
 import logging
 import random
 import traceback
@@ -397,8 +398,6 @@ def _failure(error: Exception, timeout_s: float, *, sent: bool, body: bool) -> _
         text = f"no {'answer' if sent else 'connection'} within {timeout_s:g} s"
     elif isinstance(error, (httpx.DecodingError, zlib.error)):
         text = "the answer's compression is broken"
-    elif isinstance(error, ImportError):
-        sent, final, text = False, True, "a SOCKS proxy needs the package socksio (pip install 'httpx[socks]')"
     elif not isinstance(error, httpx.TransportError):
         _log_unexpected("a request", error)
         text = f"failed ({type(error).__name__})"
@@ -538,8 +537,12 @@ def tls_context() -> ssl.SSLContext:
 
 
 def network_transport(proxy: str | None, tls: ssl.SSLContext | None = None) -> httpx.AsyncBaseTransport:
-    """A pool of connections to the network, through the proxy if there is one."""
+    """A pool of connections to the network, through the proxy if there is one. Raises `ConfigError` for a SOCKS proxy
+    that nobody here can speak to."""
     import httpx
+
+    if proxy is not None and proxy.startswith("socks") and importlib.util.find_spec("socksio") is None:
+        raise ConfigError("a SOCKS proxy needs the package socksio (pip install 'httpx[socks]')")
 
     for name in ("connection", "http11", "http2", "proxy", "socks"):
         logging.getLogger(f"httpcore.{name}").addFilter(_only_event_names)
