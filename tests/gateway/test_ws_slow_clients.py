@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
 import socket
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import anyio.lowlevel
@@ -411,3 +413,28 @@ async def test_nothing_is_lost_or_reordered_however_senders_block(seed: int) -> 
         assert crew.workers <= 10
         for _ in slots:
             crew.leave()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files by /proc")
+async def test_a_client_that_does_not_read_does_not_keep_the_gateway_from_ending(open_stage: Any) -> None:
+    path = f"/ws?market={BTC}&dataType=ORDERBOOK"
+    async with open_stage():
+        pass  # what a process opens once and keeps is open now
+    before = open_sockets()
+    async with open_stage(shutdown_grace_s=0.3) as stage:
+        key = "static.a-static-key-of-the-tests"
+        stalled = await anyio.to_thread.run_sync(StalledClient, stage.gateway.url, path, key)
+        with anyio.fail_after(5):
+            while not stage.world.count("book_seed"):
+                await anyio.sleep(0.01)
+        levels = [[1.0 + step / 1000, 1.0] for step in range(5000)]
+        for _ in range(100):
+            stage.world.delta("BTCUSDT", bids=levels)
+            await anyio.lowlevel.checkpoint()
+    stalled.socket.close()
+    assert open_sockets() <= before
+
+
+def open_sockets() -> int:
+    links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return sum(os.readlink(link).startswith("socket:") for link in links)
