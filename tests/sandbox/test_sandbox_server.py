@@ -1,248 +1,23 @@
-"""The loopback server over real sockets: HTTP, WebSocket, every fault, stopping and starting."""
+"""The loopback server over real sockets: HTTP, WebSocket, stopping and starting."""
 
-import json
 import logging
 import socket
 import time
 from decimal import Decimal
-from typing import ClassVar
 
 import anyio
-import anyio.lowlevel
 import httpx
 import pytest
 import websockets
-from websockets.client import ClientProtocol
-from websockets.frames import Frame, Opcode
-from websockets.uri import parse_uri
+from websockets.frames import Opcode
 
 from astra.errors import BadRequest, ConfigError
-from astra.models.markets import Market
 from astra.models.orders import OrderStatus, TimeInForce
-from astra.models.trades import Side
-from astra.sandbox import BookChange, HttpResponse, SandboxSession, SandboxVenue
-from astra.symbols import AssetType
 from astra_sandbox import Sandbox
 from astra_sandbox.connection import MOST_BODY_BYTES
 from astra_sandbox.websocket import MOST_MESSAGE_BYTES, MOST_PENDING_BYTES
 
 WITHIN_S = 10.0
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request):
-    return request.param
-
-
-class ToySession(SandboxSession):
-    """Echoes what it gets; everything else is pushed by the test."""
-
-    def __init__(self, venue, link):
-        self.venue = venue
-        self.link = link
-        self.pongs = []
-        self.ticks = []
-        link.send("welcome")
-
-    def received(self, payload):
-        if payload == "fail":
-            raise RuntimeError("the session is broken")
-        if payload == "close":
-            self.link.close(4001, "as asked")
-        elif payload == "ping":
-            self.link.ping(b"are you there")
-        else:
-            self.link.send(payload)
-
-    def pong(self, payload):
-        self.pongs.append(payload)
-
-    def tick(self, now_ms):
-        self.ticks.append(now_ms)
-        if self.venue.broken_tick:
-            raise RuntimeError("the tick is broken")
-
-    def closed(self):
-        self.venue.sessions.remove(self)
-        self.venue.gone.set()
-
-
-class ToyVenue(SandboxVenue):
-    """A venue with one market, a counter for a command and a stream of book ids."""
-
-    exchange = "TOY"
-    hosts: ClassVar = {"rest": "http", "stream": "ws"}
-
-    def __init__(self, engine, clock):
-        super().__init__(engine, clock)
-        self.acted = []
-        self.acts = anyio.Event()
-        self.sessions = []
-        self.gone = anyio.Event()
-        self.broken_tick = False
-        self.push_changes = False
-        engine.subscribe(self.heard)
-
-    def heard(self, event):
-        if self.push_changes and isinstance(event, BookChange):
-            for session in self.sessions:
-                session.link.send(str(event.id))
-
-    @classmethod
-    def default_markets(cls, count=None):
-        return [
-            Market(
-                symbol="TOY-SPOT-BTC-USDT",
-                asset_type=AssetType.SPOT,
-                base_asset="BTC",
-                quote_asset="USDT",
-                native_symbol="BTCUSDT",
-                product="spot",
-                tick_size=Decimal("0.01"),
-                lot_size=Decimal("0.001"),
-            )
-        ]
-
-    def http(self, request):
-        if request.path == "/fail":
-            raise RuntimeError("the venue is broken")
-        if request.path == "/time":
-            return HttpResponse(200, str(self.clock.wall_ns() // 1_000_000).encode())
-        if request.path == "/none":
-            return HttpResponse(204, b"")
-        if request.method == "POST":
-            self.acted.append(request.target)
-            self.acts.set()
-        echo = {**request.headers, "target": request.target, "body": request.body.decode(), "host": request.host}
-        return HttpResponse(200, json.dumps(echo).encode(), headers={"X-Used": "7"})
-
-    def connect(self, host, target, headers, link):
-        if target == "/refused":
-            return HttpResponse(403, b"not you", content_type="text/plain")
-        if target == "/fail":
-            raise RuntimeError("connecting is broken")
-        session = ToySession(self, link)
-        self.sessions.append(session)
-        return session
-
-
-@pytest.fixture
-async def sandbox():
-    async with Sandbox(["TOY"], venues=[ToyVenue], flow=False) as running:
-        yield running
-
-
-@pytest.fixture
-def venue(sandbox):
-    return sandbox._find("TOY").venue
-
-
-@pytest.fixture
-def hosts(sandbox):
-    return sandbox.settings["venues"]["TOY"]["hosts"]
-
-
-@pytest.fixture
-def faults(sandbox):
-    return sandbox.faults("TOY")
-
-
-@pytest.fixture
-async def client(hosts):
-    async with httpx.AsyncClient(base_url=hosts["rest"], timeout=WITHIN_S, trust_env=False) as http:
-        yield http
-
-
-class Client:
-    """A WebSocket client on `websockets`' sans-I/O protocol, for both event loops."""
-
-    def __init__(self, stream, protocol):
-        self.stream = stream
-        self.protocol = protocol
-        self.queue = []
-        self.raw = b""
-
-    @classmethod
-    async def connect(cls, url, path="/"):
-        uri = parse_uri(url + path)
-        client = cls(await anyio.connect_tcp(uri.host, uri.port), ClientProtocol(uri))
-        client.protocol.send_request(client.protocol.connect())
-        await client._push()
-        answer = await client.event()
-        client.answer = answer
-        return client
-
-    async def _push(self):
-        for chunk in self.protocol.data_to_send():
-            if chunk:
-                await self.stream.send(chunk)
-
-    async def event(self):
-        with anyio.fail_after(WITHIN_S):
-            while not self.queue:
-                received = await self.stream.receive()
-                self.raw += received
-                self.protocol.receive_data(received)
-                await self._push()
-                self.queue += self.protocol.events_received()
-        return self.queue.pop(0)
-
-    async def text(self):
-        frame = await self.event()
-        assert isinstance(frame, Frame)
-        assert frame.opcode is Opcode.TEXT
-        return bytes(frame.data).decode()
-
-    async def send(self, text):
-        self.protocol.send_text(text.encode())
-        await self._push()
-
-    async def ask(self, text):
-        await self.send(text)
-        return await self.text()
-
-
-@pytest.fixture
-async def socket_of(hosts, venue):
-    """Connects a client that has had its welcome; returns it and the venue's session."""
-    opened = []
-
-    async def connect():
-        client = await Client.connect(hosts["stream"])
-        opened.append(client)
-        assert client.answer.status_code == 101
-        assert await client.text() == "welcome"
-        return client, venue.sessions[-1]
-
-    yield connect
-    for client in opened:
-        await anyio.aclose_forcefully(client.stream)
-
-
-async def gone(client):
-    """How the connection ends: "reset" or "closed"; whatever comes before that is kept in `client.raw`."""
-    with anyio.fail_after(WITHIN_S):
-        while True:
-            try:
-                client.raw += await client.stream.receive()
-            except anyio.EndOfStream:
-                return "closed"
-            except anyio.BrokenResourceError:
-                return "reset"
-
-
-async def beats(session, count=2):
-    """Wait until the server has called the session's tick so many times more."""
-    wanted = len(session.ticks) + count
-    with anyio.fail_after(WITHIN_S):
-        while len(session.ticks) < wanted:
-            await anyio.sleep(0.01)
-
-
-def push(session, *texts):
-    """Send frames on the venue's own accord."""
-    for text in texts:
-        session.link.send(text)
 
 
 # HTTP
@@ -317,7 +92,7 @@ async def test_a_broken_protocol_is_seen_in_the_answer_the_log_and_the_failures(
 # WebSocket
 
 
-async def test_frames_go_both_ways_and_the_closing_handshake_is_kept(socket_of, venue):
+async def test_frames_go_both_ways_and_the_closing_handshake_is_kept(socket_of, venue, gone):
     client, session = await socket_of()
     assert await client.ask("héllo") == "héllo"
     client.protocol.send_ping(b"x")
@@ -342,7 +117,7 @@ async def test_fragments_make_one_message(socket_of):
     assert await client.text() == "one two three"
 
 
-async def test_large_frames_arrive_whole(socket_of):
+async def test_large_frames_arrive_whole(socket_of, beats):
     client, session = await socket_of()
     for size in (125, 126, 65535, 65536, 500_000):
         assert len(await client.ask("x" * size)) == size
@@ -352,7 +127,7 @@ async def test_large_frames_arrive_whole(socket_of):
     assert (frame.opcode, bytes(frame.data)) == (Opcode.BINARY, b"\x00\xff")
 
 
-async def test_the_venue_may_ping_and_close(socket_of):
+async def test_the_venue_may_ping_and_close(socket_of, gone):
     client, session = await socket_of()
     await client.send("ping")
     ping = await client.event()
@@ -365,17 +140,17 @@ async def test_the_venue_may_ping_and_close(socket_of):
     assert await gone(client) == "closed"
 
 
-async def test_a_client_that_ignores_a_close_is_cut_off(socket_of):
+async def test_a_client_that_ignores_a_close_is_cut_off(socket_of, gone):
     client, session = await socket_of()
     session.link.close(1000)
     client.protocol.data_to_send = lambda: []  # says nothing more
     assert await gone(client) == "closed"
 
 
-async def test_the_venue_may_refuse_a_websocket(hosts, sandbox):
-    refused = await Client.connect(hosts["stream"], "/refused")
+async def test_the_venue_may_refuse_a_websocket(hosts, sandbox, connect):
+    refused = await connect(hosts["stream"], "/refused")
     assert (refused.answer.status_code, bytes(refused.answer.body)) == (403, b"not you")
-    broken = await Client.connect(hosts["stream"], "/fail")
+    broken = await connect(hosts["stream"], "/fail")
     assert broken.answer.status_code == 500
     assert [str(error) for error in sandbox.failures("TOY")] == ["connecting is broken"]
     for client in (refused, broken):
@@ -459,7 +234,7 @@ async def test_a_client_that_does_not_read_is_disconnected_and_its_backlog_is_bo
     assert not backlog.pending
 
 
-async def test_a_slow_client_gets_everything_as_it_reads(lazy_socket, venue):
+async def test_a_slow_client_gets_everything_as_it_reads(lazy_socket, venue, beats, push):
     session = venue.sessions[0]
     push(session, "first")
     await beats(session)
@@ -475,184 +250,12 @@ async def test_a_slow_client_gets_everything_as_it_reads(lazy_socket, venue):
     assert received.count(b"~") == len(sent)
 
 
-# Frame faults
-
-
-async def test_dropped_frames_never_come_but_answers_do(socket_of, sandbox, faults):
-    client, session = await socket_of()
-    faults.drop_frame = 1.0
-    push(session, "lost 1", "lost 2")
-    assert await client.ask("answer") == "answer"
-    faults.drop_frame = 0.0
-    push(session, "kept")
-    assert await client.text() == "kept"
-
-
-async def test_answers_suffer_too_when_asked_for(socket_of, faults):
-    client, _ = await socket_of()
-    faults.spare_answers = False
-    faults.drop_frame = 1.0
-    await client.send("lost")
-    await client.send("lost too")
-    client.protocol.send_ping(b"have you had them")
-    await client._push()
-    assert (await client.event()).opcode is Opcode.PONG
-    faults.drop_frame = 0.0
-    assert await client.ask("kept") == "kept"
-
-
-async def test_repeated_frames_come_twice(socket_of, sandbox, faults):
-    client, session = await socket_of()
-    faults.repeat_frame = 1.0
-    push(session, "a", "b")
-    assert [await client.text() for _ in range(4)] == ["a", "a", "b", "b"]
-
-
-async def test_reordered_frames_change_places_and_none_is_lost(socket_of, sandbox, faults):
-    client, session = await socket_of()
-    faults.reorder_frame = 1.0
-    push(session, "1", "2", "3", "4", "5")
-    assert [await client.text() for _ in range(4)] == ["2", "1", "4", "3"]
-    assert await client.text() == "5"  # nobody followed, so it came by itself
-
-
-async def test_a_cut_connection_breaks_off_inside_a_frame(socket_of, sandbox, faults, venue):
-    client, session = await socket_of()
-    faults.cut_connection = 1.0
-    client.raw = b""
-    push(session, "0123456789")
-    assert await gone(client) == "reset"
-    assert client.raw[:2] == b"\x81\x0a"  # a text frame of ten bytes ...
-    assert 2 < len(client.raw) < 12  # ... that did not come whole
-    with anyio.fail_after(WITHIN_S):
-        await venue.gone.wait()
-
-
-async def test_a_stall_holds_all_frames_back_once_and_loses_none(socket_of, sandbox, faults):
-    client, session = await socket_of()
-    faults.stall_s = 0.4
-    began = time.monotonic()
-    push(session, "1", "2")
-    await client.send("3")
-    assert [await client.text() for _ in range(3)] == ["1", "2", "3"]
-    assert time.monotonic() - began >= 0.35
-    assert faults.stall_s == 0
-    assert await client.ask("4") == "4"
-
-
-async def test_faults_strike_by_chance_and_the_same_way_for_the_same_seed():
-    async def survivors(seed):
-        async with Sandbox(["TOY"], venues=[ToyVenue], flow=False, seed=seed) as sandbox:
-            client = await Client.connect(sandbox.settings["venues"]["TOY"]["hosts"]["stream"])
-            assert await client.text() == "welcome"
-            sandbox.faults("TOY").drop_frame = 0.5
-            (session,) = sandbox._find("TOY").venue.sessions
-            push(session, *map(str, range(100)))
-            sandbox.faults("TOY").drop_frame = 0.0
-            push(session, "end")
-            got = []
-            while (text := await client.text()) != "end":
-                got.append(text)
-            await anyio.aclose_forcefully(client.stream)
-            return got
-
-    first, again, other = await survivors(1), await survivors(1), await survivors(2)
-    assert first == again != other
-    assert 30 < len(first) < 70
-
-
-# Request faults
-
-
-async def test_a_reset_request_never_reaches_the_venue(client, faults, venue):
-    faults.reset_request = 1.0
-    with pytest.raises(httpx.TransportError):
-        await client.post("/orders")
-    assert venue.acted == []
-
-
-async def test_a_lost_answer_was_acted_on(client, faults, venue):
-    faults.lost_answer = 1.0
-    assert (await client.get("/read")).status_code == 200  # changes nothing, suffers nothing
-    with pytest.raises(httpx.TransportError):
-        await client.post("/orders?1")
-    assert venue.acted == ["/orders?1"]
-
-
-async def test_a_server_error_has_no_effect_and_one_after_acting_has(client, faults, venue):
-    faults.server_error = 1.0
-    assert (await client.post("/orders?1")).status_code == 503
-    assert (await client.get("/read")).status_code == 503
-    assert venue.acted == []
-    faults.server_error = 0.0
-    faults.server_error_after = 1.0
-    assert (await client.post("/orders?2")).status_code == 503
-    assert (await client.get("/read")).status_code == 200
-    assert venue.acted == ["/orders?2"]
-
-
-async def test_a_rate_limited_request_gets_the_venues_429(client, faults, venue):
-    faults.rate_limited = 1.0
-    answer = await client.post("/orders")
-    assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
-    assert venue.acted == []
-
-
-async def test_a_late_request_is_reset_at_once_and_acted_on_later(client, faults, venue):
-    faults.late_request, faults.late_s = 1.0, 0.5
-    began = time.monotonic()
-    with pytest.raises(httpx.TransportError):
-        await client.post("/orders?late")
-    assert time.monotonic() - began < 0.4
-    assert (await client.get("/read")).status_code == 200  # who looks now finds nothing
-    assert venue.acted == []
-    with anyio.fail_after(WITHIN_S):
-        await venue.acts.wait()
-    assert time.monotonic() - began >= 0.5
-    assert venue.acted == ["/orders?late"]
-
-
-async def test_a_late_request_arrives_although_the_server_was_stopped(sandbox, client, faults, venue):
-    faults.late_request, faults.late_s = 1.0, 0.2
-    with pytest.raises(httpx.TransportError):
-        await client.post("/orders?late")
-    await sandbox.stop("TOY")
-    with anyio.fail_after(WITHIN_S):
-        await venue.acts.wait()
-
-
-async def test_the_handshake_is_a_request_too(hosts, faults):
-    faults.rate_limited = 1.0
-    limited = await Client.connect(hosts["stream"])
-    assert limited.answer.status_code == 429
-    await limited.stream.aclose()
-    faults.rate_limited = 0.0
-    faults.reset_request = 1.0
-    async with await anyio.connect_tcp("127.0.0.1", int(hosts["stream"].rsplit(":", 1)[1])) as stream:
-        await stream.send(b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
-        with anyio.fail_after(WITHIN_S), pytest.raises(anyio.BrokenResourceError):
-            await stream.receive()
-
-
-async def test_the_venues_clock_is_off_by_the_skew_while_it_is_set(client, faults, sandbox):
-    async def offset_ms():
-        return int((await client.get("/time")).text) - time.time_ns() // 1_000_000
-
-    assert abs(await offset_ms()) < 1000
-    faults.clock_skew_ms = -60_000
-    assert -61_000 < await offset_ms() < -59_000
-    sandbox.engine("TOY").house_place("TOY-SPOT-BTC-USDT", Side.BUY, Decimal(1), Decimal(5))
-    sandbox.engine("TOY").house_place("TOY-SPOT-BTC-USDT", Side.SELL, Decimal(1), Decimal(5))
-    (trade,) = sandbox.engine("TOY").trades("TOY-SPOT-BTC-USDT")
-    assert trade.time < time.time_ns() // 1_000_000 - 59_000  # a venue has one clock
-    faults.clock_skew_ms = 0
-    assert abs(await offset_ms()) < 1000
-
-
 # Stopping, starting, running
 
 
-async def test_a_stopped_venue_resets_its_clients_and_comes_back_on_the_same_ports(sandbox, hosts, socket_of, client):
+async def test_a_stopped_venue_resets_its_clients_and_comes_back_on_the_same_ports(
+    sandbox, hosts, socket_of, client, gone
+):
     websocket, _ = await socket_of()
     assert (await client.get("/x")).status_code == 200
     await sandbox.stop("TOY")
@@ -670,8 +273,8 @@ async def test_a_stopped_venue_resets_its_clients_and_comes_back_on_the_same_por
     assert await again.ask("back") == "back"
 
 
-async def test_the_engine_goes_on_while_its_server_is_down():
-    async with Sandbox(["TOY"], venues=[ToyVenue]) as sandbox:
+async def test_the_engine_goes_on_while_its_server_is_down(toy):
+    async with toy() as sandbox:
         await sandbox.stop("TOY")
         before = sandbox.engine("TOY").depth("TOY-SPOT-BTC-USDT", 1)[0]
         with anyio.fail_after(WITHIN_S):
@@ -679,20 +282,20 @@ async def test_the_engine_goes_on_while_its_server_is_down():
                 await anyio.sleep(0.01)
 
 
-async def test_the_flow_reaches_the_clients_in_order():
-    async with Sandbox(["TOY"], venues=[ToyVenue]) as sandbox:
+async def test_the_flow_reaches_the_clients_in_order(toy, connect):
+    async with toy() as sandbox:
         sandbox._find("TOY").venue.push_changes = True
-        client = await Client.connect(sandbox.settings["venues"]["TOY"]["hosts"]["stream"])
+        client = await connect(sandbox.settings["venues"]["TOY"]["hosts"]["stream"])
         assert await client.text() == "welcome"
         ids = [int(await client.text()) for _ in range(30)]
         assert ids == list(range(ids[0], ids[0] + 30))
         await anyio.aclose_forcefully(client.stream)
 
 
-async def test_leaving_the_sandbox_ends_everything(anyio_backend):
-    async with Sandbox(["TOY"], venues=[ToyVenue]) as sandbox:
+async def test_leaving_the_sandbox_ends_everything(anyio_backend, toy, connect, gone):
+    async with toy() as sandbox:
         hosts = sandbox.settings["venues"]["TOY"]["hosts"]
-        client = await Client.connect(hosts["stream"])
+        client = await connect(hosts["stream"])
         port = int(hosts["rest"].rsplit(":", 1)[1])
     assert await gone(client) == "reset"
     with pytest.raises(OSError, match="connect"):
@@ -700,26 +303,26 @@ async def test_leaving_the_sandbox_ends_everything(anyio_backend):
     await anyio.aclose_forcefully(client.stream)
 
 
-async def test_fixed_ports_are_used_and_a_taken_one_is_named():
+async def test_fixed_ports_are_used_and_a_taken_one_is_named(toy):
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", 0))
         base = probe.getsockname()[1]
-    async with Sandbox(["TOY"], venues=[ToyVenue], flow=False, port_base=base) as sandbox:
+    async with toy(flow=False, port_base=base) as sandbox:
         assert sandbox.settings["venues"]["TOY"]["hosts"] == {
             "rest": f"http://127.0.0.1:{base}",
             "stream": f"ws://127.0.0.1:{base + 1}",
         }
         with pytest.raises(OSError, match=f"TOY rest: port {base}"):
-            await Sandbox(["TOY"], venues=[ToyVenue], flow=False, port_base=base).__aenter__()
+            await toy(flow=False, port_base=base).__aenter__()
 
 
-async def test_a_failing_engine_listener_ends_the_sandbox_with_its_exception():
+async def test_a_failing_engine_listener_ends_the_sandbox_with_its_exception(toy):
     def broken(event):
         raise ValueError("broken listener")
 
     async def run():
-        async with Sandbox(["TOY"], venues=[ToyVenue]) as sandbox:
+        async with toy() as sandbox:
             sandbox.engine("TOY").subscribe(broken)
             with anyio.fail_after(WITHIN_S):
                 await anyio.sleep_forever()
@@ -739,10 +342,10 @@ async def test_orders_expire_on_time_although_nobody_trades(sandbox, order):
             await anyio.sleep(0.01)
 
 
-async def test_the_flow_can_be_halted_and_let_go_while_it_runs():
-    async with Sandbox(["TOY"], venues=[ToyVenue]) as sandbox:
+async def test_the_flow_can_be_halted_and_let_go_while_it_runs(toy, connect, beats):
+    async with toy() as sandbox:
         venue = sandbox._find("TOY").venue
-        client = await Client.connect(sandbox.settings["venues"]["TOY"]["hosts"]["stream"])
+        client = await connect(sandbox.settings["venues"]["TOY"]["hosts"]["stream"])
         sandbox.set_pace("TOY", 0)
         before = sandbox.engine("TOY").depth("TOY-SPOT-BTC-USDT", 1)[0]
         await beats(venue.sessions[0], 5)
@@ -775,10 +378,10 @@ async def test_the_default_account_is_rich_and_others_hold_what_they_were_given(
         sandbox.engine("TOI")
 
 
-async def test_keys_repeat_by_seed():
+async def test_keys_repeat_by_seed(toy):
     keys = []
     for seed in (1, 1, 2):
-        async with Sandbox(["TOY"], venues=[ToyVenue], flow=False, seed=seed) as sandbox:
+        async with toy(flow=False, seed=seed) as sandbox:
             keys.append(sandbox.credentials("TOY"))
     assert keys[0] == keys[1] != keys[2]
 
