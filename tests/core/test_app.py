@@ -962,23 +962,23 @@ async def test_middleware_runs_in_the_configured_order_outermost_first(site: Any
 
 async def test_a_veto_reaches_no_one_further_in_and_is_seen_by_everyone_further_out(site: Any, alpha: Any) -> None:
     log: list[str] = []
-    site.offer(MIDDLEWARE, "journal", layer("journal", log))
-    site.offer(MIDDLEWARE, "risk", layer("risk", log, veto=True))
+    site.offer(MIDDLEWARE, "notes", layer("notes", log))
+    site.offer(MIDDLEWARE, "guard", layer("guard", log, veto=True))
     site.offer(MIDDLEWARE, "inner", layer("inner", log))
-    async with made(settings={"middleware": ["journal", "risk", "inner"]}) as astra:
+    async with made(settings={"middleware": ["notes", "guard", "inner"]}) as astra:
         with pytest.raises(PermissionDenied, match="not today"):
             await astra.place_order("ALPHA-SPOT-BTC-USDT", limit())
-    assert log == ["journal>", "risk>", "risk!PermissionDenied", "<risk", "journal!PermissionDenied", "<journal"]
+    assert log == ["notes>", "guard>", "guard!PermissionDenied", "<guard", "notes!PermissionDenied", "<notes"]
     assert asked(alpha) == []
 
 
 async def test_refusals_of_the_market_rules_are_seen_by_middleware_too(site: Any, alpha: Any) -> None:
     log: list[str] = []
-    site.offer(MIDDLEWARE, "journal", layer("journal", log))
-    async with made(settings={"middleware": ["journal"]}) as astra:
+    site.offer(MIDDLEWARE, "notes", layer("notes", log))
+    async with made(settings={"middleware": ["notes"]}) as astra:
         with pytest.raises(InvalidOrder):
             await astra.place_order("ALPHA-SPOT-BTC-USDT", limit(price="10.001"))
-    assert "journal!InvalidOrder" in log
+    assert "notes!InvalidOrder" in log
 
 
 async def test_middleware_sees_the_client_order_id(site: Any, alpha: Any) -> None:
@@ -991,8 +991,8 @@ async def test_middleware_sees_the_client_order_id(site: Any, alpha: Any) -> Non
             seen.append(order.client_order_id)
             return await call(market, order, credentials)
 
-    site.offer(MIDDLEWARE, "journal", Journal)
-    async with made(settings={"middleware": ["journal"]}) as astra:
+    site.offer(MIDDLEWARE, "notes", Journal)
+    async with made(settings={"middleware": ["notes"]}) as astra:
         placed = await astra.place_order("ALPHA-SPOT-BTC-USDT", limit())
     assert seen == [placed.client_order_id]
 
@@ -1029,24 +1029,52 @@ async def test_what_middleware_makes_of_a_call_is_checked_before_it_leaves(
 
 async def test_middleware_wraps_streams(site: Any) -> None:
     log: list[str] = []
-    site.offer(MIDDLEWARE, "journal", layer("journal", log))
+    site.offer(MIDDLEWARE, "notes", layer("notes", log))
     site.offer(VENUES, "ALPHA", trading_stream("ALPHA", StubHub(), []))
     async with (
-        made(settings={"middleware": ["journal"]}) as astra,
+        made(settings={"middleware": ["notes"]}) as astra,
         astra.stream_trades("ALPHA-SPOT-BTC-USDT", "ALPHA-SPOT-ETH-USDT"),
     ):
-        assert log == ["journal streams"]
+        assert log == ["notes streams"]
 
 
 async def test_a_batch_does_not_get_round_middleware_that_guards_single_orders(site: Any) -> None:
     log: list[str] = []
     venue = batching(lambda orders: pytest.fail("the batch went round the middleware"))
     site.offer(VENUES, "ALPHA", venue)
-    site.offer(MIDDLEWARE, "risk", layer("risk", log, veto=True))
-    async with made(settings={"middleware": ["risk"]}) as astra:
+    site.offer(MIDDLEWARE, "guard", layer("guard", log, veto=True))
+    async with made(settings={"middleware": ["guard"]}) as astra:
         answers = await astra.place_orders([("ALPHA-SPOT-BTC-USDT", limit())] * 2)
     assert [type(answer) for answer in answers] == [PermissionDenied] * 2
     assert asked(venue) == []
+
+
+async def test_middleware_is_told_what_became_of_a_placement(site: Any, alpha: Any) -> None:
+    told: list[Any] = []
+
+    class Counts:
+        api_version = "1.0"
+
+        async def place_order(self, call: Any, market: Any, order: Any, credentials: Any) -> Any:
+            return await call(market, order, credentials)
+
+        async def order_resolved(self, market: Any, client_order_id: str, order: Any, credentials: Any) -> None:
+            told.append((market.symbol, client_order_id, order, credentials))
+
+    site.offer(MIDDLEWARE, "counts", Counts)
+    alpha.stubbed["resolve_order"] = lambda client_order_id, since: False
+    async with made(settings={"middleware": ["counts"]}) as astra:
+        assert await astra.resolve_order("ALPHA-SPOT-BTC-USDT", "x1") is None
+        found = order_of(await astra.market("ALPHA-SPOT-BTC-USDT"), limit(client_order_id="x2"))
+        alpha.stubbed["resolve_order"] = lambda client_order_id, since: found
+        assert await astra.resolve_order("ALPHA-SPOT-BTC-USDT", "x2") == found
+        alpha.stubbed["resolve_order"] = lambda client_order_id, since: True
+        with pytest.raises(OrderOutcomeUnknown):
+            await astra.resolve_order("ALPHA-SPOT-BTC-USDT", "x3", timeout_s=0.1)
+    assert told == [
+        ("ALPHA-SPOT-BTC-USDT", "x1", None, KEYS["ALPHA"]),
+        ("ALPHA-SPOT-BTC-USDT", "x2", found, KEYS["ALPHA"]),
+    ]
 
 
 async def test_configured_middleware_that_is_missing_or_broken_stops_the_start(site: Any, alpha: Any) -> None:
@@ -1054,11 +1082,11 @@ async def test_configured_middleware_that_is_missing_or_broken_stops_the_start(s
     for name, reason in (("risc", "no middleware named 'risc' is installed"), ("broken", "does_not_exist")):
         with pytest.raises(PluginError, match=reason):
             await made(settings={"middleware": [name]}).__aenter__()
-    site.offer(MIDDLEWARE, "risk", layer("risk", []))
+    site.offer(MIDDLEWARE, "guard", layer("guard", []))
     with pytest.raises(PluginError, match="left out by plugins_block"):
-        await made(settings={"middleware": ["risk"], "plugins_block": ["risk"]}).__aenter__()
-    with pytest.raises(ConfigError, match="risk stands twice"):
-        await made(settings={"middleware": ["risk", "risk"]}).__aenter__()
+        await made(settings={"middleware": ["guard"], "plugins_block": ["guard"]}).__aenter__()
+    with pytest.raises(ConfigError, match="guard stands twice"):
+        await made(settings={"middleware": ["guard", "guard"]}).__aenter__()
 
 
 async def test_middleware_has_settings_and_a_life_of_its_own(site: Any, alpha: Any) -> None:
@@ -1085,8 +1113,8 @@ async def test_middleware_has_settings_and_a_life_of_its_own(site: Any, alpha: A
         async def place_order(self, call: Any, market: Any, order: Any, credentials: Any) -> Any:
             return await call(market, order, credentials)
 
-    site.offer(MIDDLEWARE, "risk", Risk)
-    async with made(settings={"middleware": {"order": ["risk"], "risk": {"most": "2.5"}}}) as astra:
+    site.offer(MIDDLEWARE, "guard", Risk)
+    async with made(settings={"middleware": {"order": ["guard"], "guard": {"most": "2.5"}}}) as astra:
         await astra.place_order("ALPHA-SPOT-BTC-USDT", limit())
         assert alpha.log[-1][0] == "place_order"
     assert life == [Decimal("2.5"), "Astra", "shutdown"]

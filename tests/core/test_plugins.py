@@ -440,6 +440,7 @@ def test_capabilities_are_what_is_implemented() -> None:
     [
         ({"place_order": lambda self, call, market, order, credentials: None}, "place_order must be `async def`"),
         ({}, "wraps no operation"),
+        ({"order_resolved": lambda self, market, order: None}, "order_resolved must be `async def order_resolved"),
     ],
 )
 def test_middleware_that_would_not_do_what_it_says_is_refused(site: Any, middleware: Any, reason: str) -> None:

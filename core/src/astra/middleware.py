@@ -14,6 +14,13 @@ first argument:
 Raising before `call` vetoes: nothing further in, the venue included, sees the operation, everything further out does.
 Methods round `stream_*` hooks are plain functions, as those hooks are. Middleware sees orders and credentials; it is
 active only where the configuration names it.
+
+A middleware that keeps count of placements may have one method more:
+
+    async def order_resolved(self, market, client_order_id, order, credentials): ...
+
+It is told what `Astra.resolve_order` found out (`order` None: certainly not placed), by whichever way: the operation
+`resolve_order` shows single questions to the venue only, and not what the account's stream told meanwhile.
 """
 
 from __future__ import annotations
@@ -25,12 +32,20 @@ from typing import Any
 
 from astra.errors import hint
 from astra.hookspecs import LifecycleSpecs, VenueSpecs
+from astra.models.credentials import Credentials
+from astra.models.markets import Market
+from astra.models.orders import Order
 from astra.plugins import hook_faults, parameters, spec_functions
 
 OPERATIONS = spec_functions(VenueSpecs)
 """Every operation of a venue that middleware may wrap: name -> spec."""
 ARGUMENTS = {name: tuple(parameter.name for parameter in parameters(spec)) for name, spec in OPERATIONS.items()}
 """The arguments of each operation, in order."""
+
+
+ORDER_RESOLVED = "order_resolved"
+"""The method that is told what became of a placement."""
+_RESOLVED_ARGUMENTS = ["market", "client_order_id", "order", "credentials"]
 
 
 def wrapped_operations(middleware: Any) -> Sequence[str]:
@@ -46,6 +61,16 @@ def compose(layers: Sequence[Any], operation: str, innermost: Callable[..., Any]
         if method is not None:
             call = functools.partial(method, call)
     return call
+
+
+async def tell_resolved(
+    layers: Sequence[Any], market: Market, client_order_id: str, order: Order | None, credentials: Credentials
+) -> None:
+    """Tell every layer that wants to know what became of a placement, the innermost first."""
+    for layer in reversed(layers):
+        told = getattr(layer, ORDER_RESOLVED, None)
+        if told is not None:
+            await told(market, client_order_id, order, credentials)
 
 
 def middleware_faults(plugin: Any) -> Iterator[str]:
@@ -72,6 +97,9 @@ def middleware_faults(plugin: Any) -> Iterator[str]:
             wanted = inspect.iscoroutinefunction(OPERATIONS[name])
             if wanted != inspect.iscoroutinefunction(method):
                 yield f"method {name} must be {'`async def`' if wanted else 'a plain `def`'}"
+        elif name == ORDER_RESOLVED:
+            if given != _RESOLVED_ARGUMENTS or not inspect.iscoroutinefunction(method):
+                yield f"method {name} must be `async def {name}(self, {', '.join(_RESOLVED_ARGUMENTS)})`"
         elif given[:1] == ["call"]:
             yield f"method {name} wraps no operation that there is.{hint(name, OPERATIONS)}"
     yield from hook_faults(plugin, spec_functions(LifecycleSpecs), unknown_allowed=True)

@@ -28,7 +28,7 @@ from astra.errors import (
     hint,
 )
 from astra.hookspecs import PROJECT, LifecycleSpecs, VenueSpecs
-from astra.middleware import ARGUMENTS, OPERATIONS, compose
+from astra.middleware import ARGUMENTS, OPERATIONS, compose, tell_resolved
 from astra.models.credentials import Credentials
 from astra.models.markets import Market
 from astra.models.orders import Order, OrderChange, OrderOptions, OrderRequest
@@ -249,6 +249,7 @@ class VenueRoute:
             resolve_s=resolve_s,
         )
         """Orders: the innermost layer of their operations."""
+        self._middleware = middleware
         self._operations = {name: compose(middleware, name, self._innermost(name)) for name in OPERATIONS}
         self.guards_single_orders = any(
             hasattr(layer, "place_order") and not hasattr(layer, "place_orders") for layer in middleware
@@ -373,10 +374,12 @@ class VenueRoute:
     async def resolve(
         self, market: Market, client_order_id: str, since: int | None, account: Credentials, timeout_s: float
     ) -> Order | None:
-        """What became of a placement, asked through the middleware; see `Commands.resolve`."""
+        """What became of a placement, asked through the middleware, and told to it; see `Commands.resolve`."""
         self.require("resolve_order")
         ask = self._operations["resolve_order"]
-        return await self.commands.resolve(ask, market, client_order_id, since, account, timeout_s)
+        order = await self.commands.resolve(ask, market, client_order_id, since, account, timeout_s)
+        await tell_resolved(self._middleware, market, client_order_id, order, account)
+        return order
 
     def _guard(self, arguments: Mapping[str, Any]) -> None:
         """The last look before the venue: its own markets, its own keys, orders that keep the market's rules."""
