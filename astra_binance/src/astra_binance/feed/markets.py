@@ -55,8 +55,9 @@ class Depth(
     symbol: str
     first: int
     last: int
-    bids: list[Level]
-    asks: list[Level]
+    # Tuples of numbers drop out of the garbage collector's sight; lists never do.
+    bids: tuple[Level, ...]
+    asks: tuple[Level, ...]
     sent: int
     previous: int = 0
     time: int = 0
@@ -219,7 +220,8 @@ class MarketSession(Session):
             book = self._books.get(symbol)
             if book is None:
                 return
-            bids, asks = frame.bids, frame.asks
+            bids: Sequence[Level] = frame.bids
+            asks: Sequence[Level] = frame.asks
             if self._contract_sizes and symbol in self._contract_sizes:
                 size, inverse = self._contract_sizes[symbol]
                 bids = convert_levels(bids, size, inverse=inverse)

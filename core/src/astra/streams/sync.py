@@ -115,7 +115,8 @@ class BookSync:
         self.received = 0
         self.stats = SyncStats()
         self._effects = effects
-        self._publish = publish
+        self.publish = publish
+        """Where updates go; may be replaced."""
         self._quiet_s = quiet_s
         self._phase = _Phase.CLOSED
         self._chained = rules.continuity is Continuity.CHAINED
@@ -193,7 +194,7 @@ class BookSync:
         self.published_id = last
         self.time = time
         self.received = received
-        self._publish(OrderbookUpdate(self.symbol, last, bids, asks, _UPDATE, time, received))
+        self.publish(OrderbookUpdate(self.symbol, last, bids, asks, _UPDATE, time, received))
 
     def checked_delta(
         self,
@@ -470,7 +471,7 @@ class BookSync:
         self.received = received
         if kind is UpdateKind.SNAPSHOT:
             self.stats.snapshots += 1
-        self._publish(OrderbookUpdate(self.symbol, self.published_id, bids, asks, kind, time, received))
+        self.publish(OrderbookUpdate(self.symbol, self.published_id, bids, asks, kind, time, received))
 
     def _gap(self, frame: _Delta) -> None:
         after = f"before change {frame.prev}" if self._chained else f"up to change {frame.first - 1}"
@@ -498,7 +499,7 @@ class BookSync:
         if was_live:
             self.state = BookState.STALE
             logger.info("%s: book is stale: %s", self.symbol, reason)
-            self._publish(
+            self.publish(
                 OrderbookUpdate(
                     self.symbol, self.published_id, (), (), UpdateKind.STALE, self.time, self.received, self.reason
                 )
