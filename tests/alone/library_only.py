@@ -8,14 +8,16 @@ import sys
 
 import anyio
 
-from astra import Astra
-from astra.models.orderbook import UpdateKind
+from astra import Astra, MarketStatus, UpdateKind
 
 
 async def main(exchange: str, settings: dict[str, object]) -> None:
     async with Astra(settings=settings) as astra:
         markets = await astra.list_markets(exchange)
-        products = {market.product: market.symbol for market in markets}
+        products: dict[str, str] = {}
+        for market in markets:
+            if market.status is MarketStatus.ACTIVE:
+                products.setdefault(market.product, market.symbol)
         async with astra.stream_orderbook(*products.values()) as stream:
             seen: dict[str, int] = {}
             with anyio.fail_after(60):
