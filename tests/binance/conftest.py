@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +30,8 @@ SECRET = "NhqPtmdSJYdKjVHjA7PZj4Mge3R5YNiP1e3UZjInClVN65XAbvqqM6A7H5fATj0j"
 
 class Recordings:
     """The captures of the venue."""
+
+    root = CAPTURES
 
     def rest(self, name: str) -> Any:
         """A REST capture: `meta`, `request`, `status`, `body`."""
@@ -80,10 +82,6 @@ class Input:
 
     def of(self, name: str) -> list[tuple[Any, ...]]:
         return [args for called, args in self.calls if called == name]
-
-    @property
-    def events(self) -> Any:
-        return lambda events: self.calls.append(("events", (list(events),)))
 
     @property
     def account_events(self) -> list[Any]:
@@ -148,7 +146,7 @@ class PlayedVenue:
         key = (request.method, request.url.path)
         waiting = self.answers.get(key)
         if not waiting:
-            raise AssertionError(f"nobody answers {key}")
+            return httpx.Response(404, json={"code": -404, "msg": f"nobody answers {key}"})
         answer = waiting.pop(0) if len(waiting) > 1 else waiting[0]
         if answer is None:
             raise httpx.ReadError("cut")
@@ -197,14 +195,13 @@ async def played(recordings: Recordings) -> AsyncIterator[Played]:
         tasks.cancel_scope.cancel()
 
 
-def channel(data_type: DataType, market: Market) -> Channel:
-    return Channel(data_type, market.product, market)
-
-
-def named(markets: Sequence[Market], native_symbol: str) -> Market:
-    return next(market for market in markets if market.native_symbol == native_symbol)
+@pytest.fixture
+def channel_of() -> Callable[[DataType, Market], Channel]:
+    """A channel of a market."""
+    return lambda data_type, market: Channel(data_type, market.product, market)
 
 
 @pytest.fixture
-def make_channel() -> Iterator[Callable[[DataType, Market], Channel]]:
-    yield channel
+def named() -> Callable[[Sequence[Market], str], Market]:
+    """The market of a list that the venue calls so."""
+    return lambda markets, native_symbol: next(one for one in markets if one.native_symbol == native_symbol)

@@ -29,9 +29,7 @@ def api_key(secret: str, key: str = "key", passphrase: str | None = None) -> Api
 
 def pem(private: Any, password: bytes | None = None) -> str:
     encryption = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
-    return private.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
-    ).decode()
+    return private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption).decode()
 
 
 @pytest.fixture(scope="module")

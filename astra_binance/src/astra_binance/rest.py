@@ -202,6 +202,10 @@ class FamilyRest:
             self._signers.popitem(last=False)
         return known
 
+    def distrust_clock(self) -> None:
+        """The venue did not accept a time stamp: its clock is measured before the next one."""
+        self.clock.measured_at = None
+
     def placement(self, credentials: Credentials, client_order_id: str) -> Placement | None:
         """What is remembered of this process's latest placement with the id."""
         return self._placements.get((credentials, client_order_id))

@@ -60,7 +60,8 @@ class BinanceFeed(Feed):
             return market
 
         if product == SPOT:
-            return SpotAccountSession(endpoint, outlet, ticket, market_of, self._rest[SPOT].signer)
+            spot = self._rest[SPOT]
+            return SpotAccountSession(endpoint, outlet, ticket, market_of, spot.signer, spot.distrust_clock)
         session = OptionsAccountSession if product == OPTIONS else FuturesAccountSession
         return session(endpoint, outlet, ticket, market_of)
 

@@ -201,9 +201,12 @@ class SpotAccountSession(AccountSession):
         ticket: Ticket | None,
         market_of: MarketOf,
         signer: Callable[[ApiKey], Signer],
+        clock_refused: Callable[[], None],
     ) -> None:
+        """`clock_refused` is called when the venue did not accept the time stamp."""
         super().__init__(endpoint, outlet, ticket, market_of)
         self._signer = signer
+        self._clock_refused = clock_refused
         self._requests = 0
         self._asked: str | None = None
         self._subscription_id: int | None = None
@@ -260,7 +263,10 @@ class SpotAccountSession(AccountSession):
             return
         reason = f"{error.msg} (code {error.code})" if error else f"status {answer.status}"
         busy = answer.status in (418, 429) or (answer.status or 0) >= 500
-        if busy or (error is not None and str(error.code) in STALE_TIMESTAMP):
+        late = error is not None and str(error.code) in STALE_TIMESTAMP
+        if late:
+            self._clock_refused()
+        if busy or late:
             self.outlet.reconnect(f"the account subscription was refused for now: {reason}")
         else:
             self.outlet.refused(self._channel, f"the account subscription was refused: {reason}")

@@ -84,6 +84,7 @@ class SpotOrder(msgspec.Struct, rename="camel"):
 class _Canceled(SpotOrder):
     """An entry of a cancel-all answer: an order, or an order list with the reports of its orders."""
 
+    symbol: str = ""
     order_id: int = 0
     order_reports: list[SpotOrder] = []
 
