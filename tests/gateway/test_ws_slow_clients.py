@@ -7,7 +7,7 @@ import json
 import os
 import random
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -299,6 +299,44 @@ class StalledClient:
                         found.append(json.loads(event.data))
                 patience.deadline = anyio.current_time() + 0.5
         return found
+
+
+class Prompt(Reader):
+    """A client whose socket takes everything at once: it reads whenever a worker comes by."""
+
+    def __init__(self, crew: Crew) -> None:
+        super().__init__()
+        self.queued = False
+        self._crew = crew
+
+    def wake_for(self, subscription: Subscription) -> None:
+        super().wake_for(subscription)
+        self._crew.add(self)
+
+    async def flush(self) -> None:
+        self.read()
+
+
+async def test_a_burst_does_not_make_a_fast_client_slow() -> None:
+    hall = Hall()
+    burst = [hall.book.change(100.0 + step, 1.0) for step in range(3000)]
+
+    class Burst(Book):
+        async def batches(self) -> AsyncIterator[Sequence[OrderbookUpdate]]:
+            yield burst
+
+    async with anyio.create_task_group() as tasks:
+        crew = Crew(tasks.start_soon)
+        fast = Prompt(crew)
+        crew.join()
+        subscription = BookSubscription(fast, hall.broadcast, hall.counts, most=64, notices=False)
+        subscription._behind = False
+        hall.broadcast.subscriptions[subscription] = None
+        await hall.broadcast._consume(Burst())  # type: ignore[arg-type]
+        await anyio.wait_all_tasks_blocked()
+        crew.leave()
+    assert [one["updateId"] for one in fast.got] == list(range(1, 3001))
+    assert hall.counts.conflated == 0
 
 
 async def test_a_client_that_does_not_read_holds_nobody_up(open_stage: Any, read_message: Any) -> None:

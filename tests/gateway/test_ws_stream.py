@@ -372,6 +372,7 @@ async def test_the_gateway_has_a_bounded_number_of_connections(open_stage: Any) 
 async def test_a_plain_get_is_told_to_upgrade(stage: Any) -> None:
     answer = await stage.http.get("/ws")
     assert (answer.status_code, answer.json()["code"]) == (426, "upgrade-required")
+    assert answer.headers["upgrade"] == "websocket"
 
 
 async def test_a_book_that_cannot_start_says_so_where_asked_and_comes_when_it_can(

@@ -76,6 +76,8 @@ def problem_of(error: Exception) -> Problem:
         headers["retry-after"] = str(max(1, math.ceil(retry_after)))
     if status == 401:
         headers["www-authenticate"] = 'Bearer realm="astra"'
+    if status == 426:
+        headers["upgrade"] = "websocket"
     if isinstance(error, _Framework):
         headers.update(error.headers)
     return _document(status, error.problem, error.message, members, headers)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
-import anyio
+import anyio.lowlevel
 import msgspec
 
 from astra.errors import AstraError, StreamClosed
@@ -213,6 +213,8 @@ class TradeSubscription(Subscription):
 class Broadcast:
     """One market's books or trades, for all its subscriptions. Lives as long as it has any."""
 
+    PAUSE_EVERY = 32
+
     def __init__(self, astra: Astra, symbol: str, ended: Callable[[Broadcast], None]) -> None:
         self.symbol = symbol
         self.subscriptions: dict[Subscription, None] = {}
@@ -257,10 +259,15 @@ class Broadcast:
         raise NotImplementedError
 
     async def _consume(self, stream: MarketStream[Any]) -> None:
+        offered = 0
         async for batch in stream.batches():
             for message in self._messages(batch):
                 for subscription in self.subscriptions:
                     subscription.offer(message)
+                offered += 1
+                if offered % self.PAUSE_EVERY == 0:
+                    # A burst must not fill the queues of clients that are not slow: let them be sent to meanwhile.
+                    await anyio.lowlevel.checkpoint()
 
     def _messages(self, batch: Sequence[Any]) -> Iterator[Message]:
         raise NotImplementedError
