@@ -78,8 +78,12 @@ def _plugins(plugins: Plugins) -> Iterator[Finding]:
 
 
 def _settings(astra: Astra) -> Finding:
-    origins = sorted({origin for origin in astra.settings.origins.values() if origin != "default"})
-    return Finding("settings", "all", "OK", f"from {', '.join(origins)}" if origins else "all at their defaults")
+    origins = {origin for origin in astra.settings.origins.values() if origin != "default"}
+    variables = {origin for origin in origins if origin.startswith("environment variable")}
+    told = sorted(origins - variables)
+    if variables:
+        told.append(f"{len(variables)} environment variables" if len(variables) > 1 else variables.pop())
+    return Finding("settings", "all", "OK", f"from {' and '.join(told)}" if told else "all at their defaults")
 
 
 class _Venue:
