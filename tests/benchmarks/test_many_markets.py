@@ -12,7 +12,7 @@ from pathlib import Path
 def test_five_hundred_markets_live_in_one_process() -> None:
     here = Path(__file__).parent
     with subprocess.Popen(
-        [sys.executable, "-m", "astra_cli.main", "sandbox", "--exchange", "BINANCE", "--markets", "520", "--json"],
+        [sys.executable, "-m", "astra_cli", "sandbox", "--exchange", "BINANCE", "--markets", "520", "--json"],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
@@ -38,5 +38,5 @@ def test_five_hundred_markets_live_in_one_process() -> None:
         f"{result['cpu_percent']:.0f} % of a core"
     )
     assert result["live"] == result["markets"] >= 500
-    assert result["sockets"] <= 12
+    assert result["sockets"] <= 24, "a connection a product, and a few for requests at once to each host"
     assert result["tasks"] <= 60
