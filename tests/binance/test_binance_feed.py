@@ -503,7 +503,7 @@ def test_stops_post_only_and_expired_spot_orders_are_named(outlet: Any) -> None:
     push(session, report(o="TAKE_PROFIT", p="0", P="12"))
     push(session, report(o="LIMIT_MAKER"))
     push(session, report(o="MARKET", p="0", x="EXPIRED", X="EXPIRED", z="1", Z="10"))
-    push(session, report(x="TRADE_PREVENTION", X="EXPIRED_IN_MATCH"))
+    push(session, report(x="TRADE_PREVENTION", X="EXPIRED_IN_MATCH", l="1", L="10"))  # prevented, no fill
     stop, take, maker, market_order, prevented = outlet.inputs[channel].account_events
     assert (stop.type, stop.stop_price) == (OrderType.STOP_LIMIT, Decimal(8))
     assert (take.type, take.price) == (OrderType.TAKE_PROFIT_MARKET, None)
