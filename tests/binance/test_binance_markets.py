@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from astra.errors import VenueError, VenueUnavailable
+from astra.errors import MarketNotFound, VenueError, VenueUnavailable
 from astra.models.markets import ContractType, Market, MarketStatus
 from astra.symbols import AssetType, OptionType, Symbol
 from astra_binance.markets import decode_info, markets_of
@@ -249,3 +249,16 @@ async def test_an_answer_of_another_shape_is_a_venue_error(played: Any) -> None:
     with pytest.raises(VenueError, match="another shape") as caught:
         await played.venue.list_markets()
     assert not isinstance(caught.value, VenueUnavailable)
+
+
+@pytest.mark.anyio
+async def test_a_symbol_that_the_venue_no_longer_knows_reloads_the_list(played: Any) -> None:
+    market = await played.market("BINANCE-PERP-BTC-USDT")
+    await played.clock.advance(60.0)
+    played.http.answer("GET", "/fapi/v1/depth", {"code": -1121, "msg": "Invalid symbol."}, status=400)
+    lists = len(played.http.asked("GET", "/fapi/v1/exchangeInfo"))
+    for _ in range(3):
+        with pytest.raises(MarketNotFound):
+            await played.venue.get_orderbook(market, 5)
+    await played.clock.advance(0.0)
+    assert len(played.http.asked("GET", "/fapi/v1/exchangeInfo")) == lists + 1, "once, however often it is asked for"

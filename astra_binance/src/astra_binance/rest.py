@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from astra.errors import AuthenticationError, VenueError
+from astra.errors import AuthenticationError, MarketNotFound, VenueError
 from astra.models.credentials import ApiKey, Credentials
 from astra.models.protocols import Clock
 from astra.net.clock import VenueClock
-from astra.net.http import HttpClient, Request, Response, Sign
+from astra.net.http import HttpClient, Interpret, Request, Response, Sign
 from astra.net.ratelimit import Bucket, RateLimiter
 from astra.trading.outcome import send_command
 from astra_binance.errors import interpreter
@@ -151,8 +151,10 @@ class FamilyRest:
         recv_window_ms: int,
         timeout_s: float,
         proxy: str | None,
+        unknown_symbol: Callable[[], None],
         transport: Any = None,
     ) -> None:
+        """`unknown_symbol` is called when the venue does not know a symbol that was asked for."""
         self.family = family
         self.product = family.product
         self.exchange = exchange
@@ -162,6 +164,7 @@ class FamilyRest:
         self.clock.source = self._server_time
         self._client_options = {"timeout_s": timeout_s, "proxy": proxy, "transport": transport}
         self._base_url = base_url
+        self._unknown_symbol = unknown_symbol
         self._client: HttpClient | None = None
         self._signers: OrderedDict[ApiKey, Signer] = OrderedDict()
         self._placements: OrderedDict[tuple[Credentials, str], Placement] = OrderedDict()
@@ -175,10 +178,21 @@ class FamilyRest:
                 self._base_url,
                 limiter=self.pool.limiter,
                 clock=self.clock,
-                interpret=interpreter(self.exchange, self.product, self.clock.now_ms),
+                interpret=self._interpreter(),
                 **self._client_options,
             )
         return self._client
+
+    def _interpreter(self) -> Interpret:
+        judge = interpreter(self.exchange, self.product, self.clock.now_ms)
+
+        def interpret(request: Request, response: Response) -> Exception | None:
+            error = judge(request, response)
+            if isinstance(error, MarketNotFound) and not request.path.endswith("exchangeInfo"):
+                self._unknown_symbol()
+            return error
+
+        return interpret
 
     async def aclose(self) -> None:
         if self._client is not None:
@@ -330,7 +344,14 @@ _decode_time = msgspec.json.Decoder(_ServerTime).decode
 class Rest:
     """The REST side of all families that the settings name."""
 
-    def __init__(self, exchange: str, settings: BinanceSettings, clock: Clock, transport: Any = None) -> None:
+    def __init__(
+        self,
+        exchange: str,
+        settings: BinanceSettings,
+        clock: Clock,
+        unknown_symbol: Callable[[], None],
+        transport: Any = None,
+    ) -> None:
         hosts = settings.hosts.model_dump()
         self.pools = {
             name: Pool(exchange, name, clock, settings.background_share) for name in ("spot", "futures", "options")
@@ -345,6 +366,7 @@ class Rest:
                 recv_window_ms=settings.recv_window_ms,
                 timeout_s=settings.request_timeout_s,
                 proxy=settings.proxy,
+                unknown_symbol=unknown_symbol,
                 transport=transport,
             )
             for product in settings.products

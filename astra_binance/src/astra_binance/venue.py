@@ -9,7 +9,14 @@ from typing import Any, ClassVar, TypeVar
 
 import anyio
 
-from astra.errors import AstraError, AuthenticationError, PermissionDenied, UnsupportedOperation, VenueError
+from astra.errors import (
+    AstraError,
+    AuthenticationError,
+    PermissionDenied,
+    StreamClosed,
+    UnsupportedOperation,
+    VenueError,
+)
 from astra.hookspecs import hookimpl
 from astra.models.accounts import Balance, Fees, Position
 from astra.models.credentials import Credentials
@@ -63,7 +70,7 @@ class BinanceVenue(AccountStreamingVenue):
 
     def __init__(self, host: Host, settings: BinanceSettings, *, http_transport: Any = None) -> None:
         super().__init__(host, settings)
-        self.rest = Rest(self.code, settings, host.clock, http_transport)
+        self.rest = Rest(self.code, settings, host.clock, self._unknown_market, http_transport)
         self.history = History(self.rest, settings, host.clock)
         self.tickets = ListenKeys(self.rest, self.markets)
         self.feed = BinanceFeed(settings, self.rest, self.markets.peek_native, self._unknown_market)
@@ -117,13 +124,14 @@ class BinanceVenue(AccountStreamingVenue):
     async def get_orderbook(self, market: Market, depth: int) -> Orderbook:
         return await self.history.orderbook(market, depth)
 
-    def _unknown_market(self, product: str, native_symbol: str) -> None:
-        self.host.start_soon(self._reload, name=f"reload markets for {product} {native_symbol}")
+    def _unknown_market(self) -> None:
+        """The venue named a market that the list lacks, or does not know one that it has: listings changed."""
+        self.host.start_soon(self._reload, name="reload markets")
 
     async def _reload(self) -> None:
         try:
             await self.markets.refresh(MarketTable.UNKNOWN_RELOAD_S)
-        except VenueError as error:
+        except (VenueError, StreamClosed) as error:
             logger.warning("BINANCE: the market list could not be loaded: %s", error)
 
     # -- orders -------------------------------------------------------------------------------------------------

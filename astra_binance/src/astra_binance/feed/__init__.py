@@ -38,7 +38,7 @@ class BinanceFeed(Feed):
         settings: BinanceSettings,
         rest: Rest,
         market_of: MarketLookup,
-        unknown_market: Callable[[str, str], None],
+        unknown_market: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._rest = rest
@@ -56,7 +56,7 @@ class BinanceFeed(Feed):
         def market_of(native_symbol: str) -> Market | None:
             market = self._market_of(product, native_symbol)
             if market is None:
-                self._unknown_market(product, native_symbol)
+                self._unknown_market()
             return market
 
         if product == SPOT:
