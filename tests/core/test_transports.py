@@ -607,6 +607,7 @@ while True:
 """A server in a process of its own, so that all sockets of this one are the client's."""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts sockets in /proc")
 @pytest.mark.parametrize("way", ["slow-handshake", "silent", "tls-silent", "refusal"])
 async def test_a_connect_cancelled_at_any_moment_leaves_no_socket(transport: Any, way: str) -> None:
@@ -627,11 +628,11 @@ def slow_server(way: str) -> Iterator[int]:
 async def cancel_at_many_moments(transport: Any, url: str) -> None:
     before = open_sockets()
     cancelled = 0
-    for step in range(32):
+    for step in range(16):
         async with anyio.create_task_group() as group:
             listener = Recorder()
             connection = None
-            with anyio.move_on_after(step * 0.0008) as scope:
+            with anyio.move_on_after(step * 0.0016) as scope:
                 try:
                     connection = await transport.connect(url, listener, task_group=group)
                 except ConnectError:
@@ -643,7 +644,7 @@ async def cancel_at_many_moments(transport: Any, url: str) -> None:
             else:
                 group.cancel_scope.cancel()
         assert open_sockets() == before
-    assert cancelled > 3
+    assert cancelled > 1
 
 
 async def test_nothing_secret_is_logged(transport: Any, caplog: pytest.LogCaptureFixture) -> None:
