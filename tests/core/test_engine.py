@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
 from astra.errors import AuthenticationError, MarketNotFound, StreamClosed, VenueError, VenueUnavailable
@@ -121,6 +122,7 @@ class ToyVenue:
     def __init__(self) -> None:
         self.transport = MemoryTransport(self.connected)
         self.ids: dict[str, int] = {}
+        self.bids = [(9.0, 1.0)]
         self.seeds_fetched: list[str] = []
         self.history: dict[str, list[tuple[str, float]]] = {}
         self.subscribed: list[list[str]] = []
@@ -149,9 +151,8 @@ class ToyVenue:
             self.fail_seeds -= 1
             raise VenueUnavailable("down", exchange="TOY")
         await anyio.lowlevel.checkpoint()
-        return BookSeed(
-            self.ids.setdefault(channel.native_symbol, 10), [(9.0, 1.0)], [(11.0, 1.0)], None, complete=True
-        )
+        last = self.ids.setdefault(channel.native_symbol, 10)
+        return BookSeed(last, self.bids, [(11.0, 1.0)], None, complete=True)
 
     async def trades_after(self, channel: Channel, after_id: str, market: str) -> Sequence[Trade] | None:
         known = self.history.get(channel.native_symbol)
@@ -360,6 +361,21 @@ async def test_a_stream_whose_only_market_is_refused_raises() -> None:
         await toy.settle()
         with pytest.raises(VenueError, match="no such market"):
             await anext(stream)
+
+
+async def test_a_silent_subscription_is_made_anew() -> None:
+    feed = ToyFeed(silence_s=10_000.0)
+    feed.rules = msgspec.structs.replace(feed.rules, silence_s=30.0)
+    async with stage(feed) as toy, toy.books(A) as stream:
+        await toy.settle()
+        await waiting(stream)
+        toy.ids["A"] += 5  # the venue's book moves on, its stream says nothing
+        toy.bids = [(9.5, 2.0)]
+        await toy.settle(45.0)
+        kinds = [update.kind for update in await waiting(stream)]
+        assert kinds == [UpdateKind.STALE, UpdateKind.SNAPSHOT]
+        assert toy.subscribed == [["A@ORDERBOOK"], ["A@ORDERBOOK"]]
+        assert stream.book(A.symbol).best_bid == (9.5, 2.0)
 
 
 async def test_a_frame_that_cannot_be_understood_reconnects_and_loses_nothing_else(

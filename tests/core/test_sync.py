@@ -353,12 +353,13 @@ def test_an_audit_waits_for_a_stream_that_is_behind_the_snapshot() -> None:
     assert sync.stats.audits_passed == 1
 
 
-def test_a_stream_that_never_catches_up_with_the_audit_is_found_silent() -> None:
-    sync, _, updates = live(audit_every_s=600.0)
+def test_a_stream_that_never_catches_up_with_the_audit_is_found_silent_and_resubscribed() -> None:
+    sync, wishes, updates = live(audit_every_s=600.0)
     audited(sync, 0.0)
     sync.audit(BookSeed(12, [(9.0, 3.0)], ASKS, None), 700.0)
     sync.tick(706.0)
     assert updates[-1].kind is UpdateKind.STALE
+    assert "silent" in wishes.resubscriptions[0]
 
 
 def test_a_silent_market_is_checked_ever_less_often() -> None:

@@ -177,10 +177,11 @@ class Link:
                     target.acknowledged()
         self._owner.wake()
 
-    def refused(self, channel: Channel, reason: str, *, final: bool = True) -> None:
+    def refused(self, channel: Channel, reason: str | VenueError, *, final: bool = True) -> None:
         if final:
             self._forget(channel)
-            self._owner.refuse(channel, VenueError(reason, exchange=self._context.exchange))
+            error = VenueError(reason, exchange=self._context.exchange) if isinstance(reason, str) else reason
+            self._owner.refuse(channel, error)
         else:
             self.resubscribe(channel)
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from astra.errors import VenueError
 from astra.models.accounts import AccountEvent
 from astra.models.credentials import Credentials
 from astra.models.markets import Market
@@ -266,8 +267,9 @@ class Outlet(Protocol):
         """The venue confirmed these subscriptions (or their removal)."""
         ...
 
-    def refused(self, channel: Channel, reason: str, *, final: bool = True) -> None:
-        """The venue will not serve the channel. `final`: asking again is useless, its consumers get the error."""
+    def refused(self, channel: Channel, reason: str | VenueError, *, final: bool = True) -> None:
+        """The venue will not serve the channel. `final`: asking again is useless, its consumers get the error (a
+        plain reason becomes a `VenueError`)."""
         ...
 
     def reconnect(self, reason: str, *, overlap: bool = False) -> None:

@@ -359,13 +359,18 @@ class BookSync:
                 return
             shadow.apply(frame.bids, frame.asks)
             at = frame.last
-        if at > self.last_id and now < self._audit_until:
+        ahead = at > self.last_id
+        if ahead and now < self._audit_until:
             return  # the snapshot is ahead of the stream: judged again at the next tick
         self.end_audit()
         difference = self.book.difference(shadow)
         if difference is not None:
             self.stats.audits_failed += 1
-            self._resync(f"an audit found a different book ({difference})")
+            if ahead:
+                # The venue's book moved on and the stream said nothing of it: seeding anew would not mend that.
+                self._resync(f"the stream is silent while the book changes ({difference})", resubscribe=True)
+            else:
+                self._resync(f"an audit found a different book ({difference})")
             return
         self.stats.audits_passed += 1
         if self._is_thin():
@@ -477,13 +482,13 @@ class BookSync:
         after = f"before change {frame.prev}" if self._chained else f"up to change {frame.first - 1}"
         self._resync(f"gap: changes from {self.last_id + 1} {after} are missing", frame)
 
-    def _resync(self, reason: str, frame: _Delta | None = None) -> None:
-        """The book cannot be trusted: say so, start over for this book alone."""
+    def _resync(self, reason: str, frame: _Delta | None = None, *, resubscribe: bool = False) -> None:
+        """The book cannot be trusted: say so, start over for this book alone (with its subscription, if need be)."""
         self.stats.resyncs += 1
         self._restart(reason)
         if frame is not None:
             self._buffer.append(frame)
-        if self.rules.seed is Seed.STREAM:
+        if resubscribe or self.rules.seed is Seed.STREAM:
             self._effects.resubscribe(reason)
         else:
             self._effects.seed_wanted()
