@@ -24,8 +24,8 @@ import anyio.to_thread
 ROOT = Path(__file__).resolve().parents[2]
 MAX_DISTRIBUTIONS = 25
 MAX_MEGABYTES = 34.0
-"""Binaries of other projects are nearly all of it, cryptography's 14.4 MB and pydantic's 5.4 MB foremost: their releases
-move it by a few percent."""
+"""Binaries of other projects are nearly all of it, cryptography's 14.4 MB and pydantic's 5.4 MB foremost: their
+releases move it by a few percent."""
 INSTALLERS = {"pip", "setuptools", "pkg_resources", "_distutils_hack"}
 
 
