@@ -65,6 +65,7 @@ class BinanceVenue(AccountStreamingVenue):
         "default": ClientIdRule(max_length=36, alphabet=".A-Z:/a-z0-9_-"),
     }
     account_products = PRODUCTS
+    fills_need_market = True
     settings: BinanceSettings
     history: History
 
@@ -256,6 +257,20 @@ class BinanceVenue(AccountStreamingVenue):
             "a position mode concerns futures, for which there is no key (or which are left out of `products`)",
             exchange=self.code,
         )
+
+    # -- what a stream of the account is compared with ------------------------------------------------------------
+
+    def product_now_ms(self, product: str) -> int:
+        return self.rest[product].clock.now_ms()
+
+    async def account_orders(self, product: str, credentials: Credentials) -> Sequence[Order]:
+        return await self.trading[product].open_orders(None, credentials)
+
+    async def account_balances(self, product: str, credentials: Credentials) -> Sequence[Balance]:
+        return await self.trading[product].balances(credentials)
+
+    async def account_positions(self, product: str, credentials: Credentials) -> Sequence[Position]:
+        return await self.trading[product].positions(credentials)
 
     # -- tools --------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from astra.config import Settings as Settings
     from astra.config import load_settings as load_settings
     from astra.models.accounts import AccountEvent as AccountEvent
+    from astra.models.accounts import AccountStatus as AccountStatus
     from astra.models.accounts import Balance as Balance
     from astra.models.accounts import Fees as Fees
     from astra.models.accounts import Position as Position
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "astra.app": ("Astra",),
     "astra.config": ("Settings", "load_settings"),
-    "astra.models.accounts": ("AccountEvent", "Balance", "Fees", "Position"),
+    "astra.models.accounts": ("AccountEvent", "AccountStatus", "Balance", "Fees", "Position"),
     "astra.models.credentials": ("ApiKey", "Credentials"),
     "astra.models.markets": ("ContractType", "Market", "MarketStatus"),
     "astra.models.orderbook": ("BookState", "Integrity", "Level", "Orderbook", "OrderbookUpdate", "UpdateKind"),

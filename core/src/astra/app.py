@@ -587,8 +587,17 @@ class Astra:
         await route.call("set_position_mode", hedge, await self._credentials(route, credentials))
 
     def stream_account(self, exchange: str, credentials: AnyCredentials = None) -> MarketStream[AccountEvent]:
-        """Own orders, fills, balances and positions as they change."""
+        """Own orders, fills, balances and positions as they change, compared with the venue by REST at the start, after
+        every reconnect and now and then.
+
+        First come the open orders, balances and positions; an `AccountStatus` that is `live` says that they are
+        complete. One that is not says that the connection was lost; whatever was missed is told before the next one
+        that is live. No fill is told twice. `stream.account_status` shows the state at any time.
+
+        A consumer that falls behind by thousands of items is closed with `StreamClosed`: nothing is left out.
+        """
         from astra.streams.stream import MarketStream, SlowPolicy
+        from astra.venue import ACCOUNT_QUEUE
 
         self._running()
 
@@ -597,7 +606,9 @@ class Astra:
             route.require("stream_account")
             return [route.stream("stream_account", await self._credentials(route, credentials))]
 
-        return MarketStream.deferred(resolve, slow=SlowPolicy.RAISE)
+        return MarketStream.deferred(
+            resolve, start_soon=self.start_soon, max_queue=ACCOUNT_QUEUE, slow=SlowPolicy.RAISE
+        )
 
     # -- inside -----------------------------------------------------------------------------------------------------
 

@@ -6,27 +6,33 @@ limiter, the market table, and — with a feed — live streams. What a venue ad
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import inspect
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import anyio
 from pydantic import BaseModel, ConfigDict, Field
 
-from astra.errors import MarketNotFound, VenueError, hint
+from astra.errors import MarketNotFound, OrderNotFound, VenueError, hint
 from astra.hookspecs import API_VERSION, hookimpl
-from astra.models.accounts import AccountEvent
+from astra.models.accounts import AccountEvent, Balance, Position
 from astra.models.credentials import Credentials
 from astra.models.markets import Market
 from astra.models.orderbook import OrderbookUpdate
-from astra.models.orders import OrderOptions
+from astra.models.orders import Fill, Order, OrderOptions, OrderRef
 from astra.models.protocols import Clock, Host, Stream
 from astra.models.trades import TradeEvent
 from astra.net.clock import VenueClock
 from astra.net.ratelimit import RateLimiter
 from astra.streams.feed import Channel, DataType, Feed, HistorySource, TicketSource
-from astra.streams.hub import Hub, HubSettings
+from astra.streams.hub import AccountTopic, Hub, HubSettings
 from astra.streams.stream import MarketStream
 from astra.trading.checks import ClientIdRule
+from astra.trading.reconcile import AccountKeeper, AccountWatch
+
+ACCOUNT_QUEUE = 20_000
+"""Items of an account's stream that may wait for a consumer; one that is slower is closed."""
 
 
 class VenueSettings(BaseModel):
@@ -201,8 +207,12 @@ class StreamingVenue(Venue):
                 now_ms=self.venue_now_ms,
                 proxy=self.settings.proxy,
                 settings=self.settings.streams,
+                accounts=self._account_keeper,
             )
         return self._hub
+
+    _account_keeper: Callable[[Hub, AccountTopic], AccountKeeper] | None = None
+    """Makes what keeps an account's events true, where there are private streams."""
 
     @property
     def running_hub(self) -> Hub | None:
@@ -226,9 +236,13 @@ class AccountStreamingVenue(StreamingVenue):
     """A streaming venue that also has private streams.
 
     `account_products` names the products whose private streams make up an account's events, one channel each.
+    `fills_need_market`: `list_fills` wants a market. An account's stream is compared with the venue by REST at the
+    start, after every reconnect and now and then; the `account_*` methods are what it asks, product by product. Here
+    they ask the hooks and keep what concerns the product; a venue that can ask less overrides them.
     """
 
     account_products: ClassVar[Sequence[str]] = ()
+    fills_need_market: ClassVar[bool] = False
 
     def account_channels(self, credentials: Credentials) -> Sequence[Channel]:
         """The private channels of an account: one for each of `account_products` that it has a key for."""
@@ -240,7 +254,81 @@ class AccountStreamingVenue(StreamingVenue):
 
     @hookimpl
     def stream_account(self, credentials: Credentials) -> Stream[AccountEvent]:
-        return MarketStream.of_account(self.hub, self.account_channels(credentials))
+        return MarketStream.of_account(self.hub, self.account_channels(credentials), max_queue=ACCOUNT_QUEUE)
+
+    @cached_property
+    def account_watch(self) -> AccountWatch:
+        """What orders have to do with the streams of their accounts."""
+        return AccountWatch(self._account_topics)
+
+    def _account_topics(self, credentials: Credentials) -> Sequence[AccountTopic]:
+        """The parts of an account's stream that run."""
+        hub = self.running_hub
+        if hub is None:
+            return ()
+        found = (hub.account_topic(product, credentials) for product in self.account_products)
+        return [topic for topic in found if topic is not None]
+
+    def _account_keeper(self, hub: Hub, topic: AccountTopic) -> AccountKeeper:
+        product, credentials = topic.channel.product, topic.channel.credentials
+        assert credentials is not None
+        return AccountKeeper(hub, topic, self, lambda: self.account_watch.markets(credentials, product))
+
+    # -- what the comparison asks -------------------------------------------------------------------------------
+
+    def fill_key(self, fill: Fill) -> Hashable:
+        """What makes a fill unique: by default its id in its market."""
+        return fill.market, fill.id
+
+    def product_now_ms(self, product: str) -> int:
+        """The time by the clock of the product's matching engine, ms."""
+        return self.venue_now_ms()
+
+    async def account_orders(self, product: str, credentials: Credentials) -> Sequence[Order] | None:
+        """Open orders of the product. None where the venue does not tell."""
+        orders = await self._asked("list_orders", market=None, credentials=credentials)
+        return orders and [order for order in orders if self._is_of(order.market, product)]
+
+    async def account_order(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
+        """One order, open or done. Raises `OrderNotFound`."""
+        order: Order | None = await self._asked("get_order", market=market, ref=ref, credentials=credentials)
+        if order is None:
+            raise OrderNotFound("the venue shows open orders only", exchange=self.code)
+        return order
+
+    async def account_balances(self, product: str, credentials: Credentials) -> Sequence[Balance] | None:
+        """Balances of the product's wallet (all wallets where one product makes up the account's events). None where
+        the venue does not tell."""
+        balances: Sequence[Balance] | None = await self._asked("get_balances", credentials=credentials)
+        if balances is None or len(self.account_products) == 1:
+            return balances
+        return [balance for balance in balances if balance.wallet == product]
+
+    async def account_positions(self, product: str, credentials: Credentials) -> Sequence[Position] | None:
+        """Open positions of the product. None where the venue does not tell."""
+        positions = await self._asked("get_positions", credentials=credentials)
+        return positions and [position for position in positions if self._is_of(position.market, product)]
+
+    async def account_fills(
+        self, product: str, market: Market | None, since: int, credentials: Credentials
+    ) -> Sequence[Fill]:
+        """Fills from `since` (ms) on, of one market where `fills_need_market`."""
+        fills = await self._asked("list_fills", market=market, since=since, limit=None, credentials=credentials)
+        return [fill for fill in fills or () if self._is_of(fill.market, product)]
+
+    async def _asked(self, hook: str, **arguments: Any) -> Any:
+        """A hook of this venue, which may take a subset of the arguments; None where it has none."""
+        method = getattr(self, hook, None)
+        if method is None:
+            return None
+        taken = inspect.signature(method).parameters
+        return await method(**{name: value for name, value in arguments.items() if name in taken})
+
+    def _is_of(self, symbol: str, product: str) -> bool:
+        if len(self.account_products) == 1:
+            return True
+        market = self.markets.peek(symbol)
+        return market is not None and market.product == product
 
 
 AnyVenue = Any

@@ -44,4 +44,21 @@ class Fees(Model):
     taker: PlainDecimal
 
 
-AccountEvent = Order | Fill | Balance | Position
+class AccountStatus(Model):
+    """Can what an account's stream said of a product be relied on? In line in the stream, whenever that changes.
+
+    `live` True: everything before this item was compared with the venue by REST, what was missed is told, and the
+    stream runs. `live` False: the connection is lost (`connected` False) or its news not yet compared with the venue;
+    what the stream says from here on is true, but there may be more. Times in ms by this machine's clock.
+    """
+
+    product: str
+    live: bool
+    connected: bool
+    reconciled_time: int | None = None
+    """When the account was last compared with the venue."""
+    reason: str | None = None
+    """Why it is not live."""
+
+
+AccountEvent = Order | Fill | Balance | Position | AccountStatus

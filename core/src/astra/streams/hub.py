@@ -16,7 +16,8 @@ import anyio
 from pydantic import BaseModel, ConfigDict, Field
 
 from astra.errors import StreamClosed, VenueError
-from astra.models.accounts import AccountEvent
+from astra.models.accounts import AccountEvent, AccountStatus
+from astra.models.credentials import Credentials
 from astra.models.markets import Market
 from astra.models.orderbook import BookState, Integrity, Level, OrderbookUpdate
 from astra.models.protocols import Clock, Host
@@ -46,6 +47,8 @@ class HubSettings(BaseModel):
     """How often books are looked at (quiet markets, watchdogs, audits)."""
     audits: bool = True
     """Compare running books with fresh snapshots now and then."""
+    audit_accounts_every_s: float | None = Field(default=900.0, gt=0)
+    """How often a running account stream is compared with the venue by REST (None: after reconnects only)."""
 
 
 class Tap(Protocol):
@@ -140,6 +143,12 @@ class _Topic:
     def tick(self, now: float) -> None:
         """Called every `tick_s`."""
 
+    def add_tap(self, tap: Tap) -> None:
+        self.taps.append(tap)
+
+    def remove_tap(self, tap: Tap) -> None:
+        self.taps.remove(tap)
+
 
 class BookTopic(_Topic):
     """A native book with its consumers. `symbol` names it first; markets that share it are taps of other symbols."""
@@ -157,6 +166,18 @@ class BookTopic(_Topic):
     def _publish(self, update: OrderbookUpdate) -> None:
         for tap in self.taps:
             tap.put(update)
+
+    def add_tap(self, tap: Tap) -> None:
+        super().add_tap(tap)
+        self._aim()
+
+    def remove_tap(self, tap: Tap) -> None:
+        super().remove_tap(tap)
+        self._aim()
+
+    def _aim(self) -> None:
+        """The usual single consumer is called without a detour."""
+        self.sync.publish = self.taps[0].put if len(self.taps) == 1 else self._publish
 
     def lane(self, joined: Callable[[Any], None] | None) -> BookLane:
         return BookLane(self.sync, joined)
@@ -366,7 +387,7 @@ class TradeTopic(_Topic):
 
 class AccountLane(_HoldingLane):
     def __init__(self, topic: AccountTopic, probing: bool) -> None:
-        super().__init__(topic.deliver_held if probing else topic.deliver, probing)
+        super().__init__(topic.keeper.succeeded if probing else topic.keeper.events, probing)
         self._topic = topic
 
     def events(self, events: Sequence[AccountEvent]) -> None:
@@ -374,10 +395,43 @@ class AccountLane(_HoldingLane):
 
     def feed(self) -> None:
         super().feed()
-        self._deliver = self._topic.deliver
+        self._deliver = self._topic.keeper.events
 
     def interrupted(self, reason: str) -> None:
         self._topic.interrupted(reason)
+
+
+class AccountKeeper(Protocol):
+    """What an account's events pass before consumers see them: it knows what is known already, and compares with the
+    venue by REST (`astra.trading.reconcile`)."""
+
+    @property
+    def status(self) -> AccountStatus: ...
+
+    @property
+    def state(self) -> Any:
+        """What is known of the account (`astra.trading.account.AccountState`)."""
+        ...
+
+    def events(self, events: Sequence[AccountEvent]) -> None:
+        """The stream tells something."""
+        ...
+
+    def succeeded(self, held: Sequence[AccountEvent]) -> None:
+        """Another connection took over; `held` is what it has held back until now."""
+        ...
+
+    def acknowledged(self) -> None: ...
+
+    def closed(self, reason: str) -> None: ...
+
+    def joined(self, tap: Tap) -> None:
+        """A consumer came, who knows nothing yet."""
+        ...
+
+    def left(self, tap: Tap) -> None: ...
+
+    def tick(self, now: float) -> None: ...
 
 
 class AccountTopic(_Topic):
@@ -385,39 +439,53 @@ class AccountTopic(_Topic):
 
     def __init__(self, hub: Hub, channel: Channel) -> None:
         super().__init__(hub, channel)
-        self._recent: deque[AccountEvent] = deque(maxlen=256)
+        if hub.accounts is None:
+            raise TypeError(f"{hub.exchange}: a venue with private streams derives from AccountStreamingVenue")
+        self.keeper: AccountKeeper = hub.accounts(hub, self)
+
+    @property
+    def status(self) -> AccountStatus:
+        """Can what the stream says be relied on?"""
+        return self.keeper.status
+
+    def publish(self, events: Sequence[AccountEvent], taps: Sequence[Tap] | None = None) -> None:
+        """Tell consumers (None: all)."""
+        for tap in tuple(self.taps if taps is None else taps):
+            for event in events:
+                tap.put(event)
+
+    def add_tap(self, tap: Tap) -> None:
+        super().add_tap(tap)
+        self.keeper.joined(tap)
+
+    def remove_tap(self, tap: Tap) -> None:
+        super().remove_tap(tap)
+        self.keeper.left(tap)
+
+    def release(self, tap: Tap) -> None:
+        """Take off a tap that was put into `taps` directly: one that wants nothing but what is news from then on."""
+        self._hub.detach(self, tap)
 
     def lane(self, joined: Callable[[Any], None] | None) -> AccountLane:
         return AccountLane(self, joined is not None)
-
-    def deliver(self, events: Sequence[AccountEvent]) -> None:
-        for event in events:
-            self._recent.append(event)
-            for tap in self.taps:
-                tap.put(event)
-
-    def deliver_held(self, events: Sequence[AccountEvent]) -> None:
-        self.deliver([event for event in events if event not in self._recent])
 
     def opened(self) -> None:
         """Nothing to prepare."""
 
     def acknowledged(self) -> None:
-        for tap in self.taps:
-            ready = getattr(tap, "connected", None)
-            if ready is not None:
-                ready()
+        self.keeper.acknowledged()
 
     def closed(self, reason: str) -> None:
-        for tap in self.taps:
-            lost = getattr(tap, "interrupted", None)
-            if lost is not None:
-                lost(reason)
+        self.keeper.closed(reason)
 
     def interrupted(self, reason: str) -> None:
+        self.keeper.closed(reason)
         connection = self._hub.pool.connection_of(self.channel)
         if connection is not None:
             connection.resubscribe(self.channel)
+
+    def tick(self, now: float) -> None:
+        self.keeper.tick(now)
 
 
 AnyTopic = BookTopic | TradeTopic | AccountTopic
@@ -444,11 +512,14 @@ class Hub:
         settings: HubSettings | None = None,
         now_ms: Callable[[], int] | None = None,
         chance: random.Random | None = None,
+        accounts: Callable[[Hub, AccountTopic], AccountKeeper] | None = None,
     ) -> None:
         settings = settings or HubSettings()
         self.exchange = exchange
         self.feed = feed
         self.history = history
+        self.accounts = accounts
+        """Makes what keeps an account's events true, for venues with private streams."""
         self.settings = settings
         self.clock = host.clock
         self.random = chance or random.Random()
@@ -516,16 +587,16 @@ class Hub:
             if isinstance(what, Market):
                 what = Channel(data_type, what.product, what)
             topic = self._topics[data_type, key] = _TOPICS[data_type](self, what)
-            topic.taps.append(tap)
+            topic.add_tap(tap)
             self.pool.want(topic)
         else:
-            topic.taps.append(tap)
+            topic.add_tap(tap)
         return topic
 
     def detach(self, topic: AnyTopic, tap: Tap) -> None:
         """Take a consumer off; the topic ends a little after its last one."""
         if tap in topic.taps:
-            topic.taps.remove(tap)
+            topic.remove_tap(tap)
             if not topic.taps and not self._closed:
                 self.start_soon(self._linger, topic, name=f"linger {topic.channel!r}")
 
@@ -540,6 +611,11 @@ class Hub:
         """The running book of a market, if somebody streams it."""
         topic = self._topics.get((DataType.ORDERBOOK, market.key))
         return LiveBook(topic.sync, market.symbol, self.clock) if isinstance(topic, BookTopic) else None
+
+    def account_topic(self, product: str, credentials: Credentials) -> AccountTopic | None:
+        """An account's running private stream of a product, if somebody streams it."""
+        topic = self._topics.get((DataType.ACCOUNT, (product, credentials)))
+        return topic if isinstance(topic, AccountTopic) else None
 
     def books(self) -> Sequence[LiveBook]:
         """All running books."""

@@ -13,11 +13,12 @@ import anyio
 import msgspec
 
 from astra.errors import AstraError, BadRequest, StreamClosed, hint
+from astra.models.accounts import AccountStatus
 from astra.models.markets import Market
 from astra.models.orderbook import BookState, OrderbookUpdate, UpdateKind
 from astra.models.trades import Lagged
 from astra.streams.feed import Channel, DataType
-from astra.streams.hub import AnyTopic, BookTopic, Hub, LiveBook
+from astra.streams.hub import AccountTopic, AnyTopic, BookTopic, Hub, LiveBook
 
 T = TypeVar("T")
 
@@ -302,6 +303,11 @@ class MarketStream(Generic[T]):
                 return LiveBook(tap.topic.sync, symbol, tap.hub.clock)
         known = [tap.symbol for tap in self._taps]
         raise BadRequest(f"{symbol} is not a market of this book stream.{hint(symbol, known)}")
+
+    @property
+    def account_status(self) -> Sequence[AccountStatus]:
+        """Of an account's stream: for each product, can what was told be relied on now?"""
+        return [tap.topic.status for tap in self._taps if isinstance(tap.topic, AccountTopic)]
 
     @property
     def symbols(self) -> Sequence[str]:
