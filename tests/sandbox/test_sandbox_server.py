@@ -303,11 +303,21 @@ async def test_leaving_the_sandbox_ends_everything(anyio_backend, toy, connect, 
     await anyio.aclose_forcefully(client.stream)
 
 
+def neighbouring_ports() -> int:
+    """The first of two neighbouring ports that are free, outside of the range that others are given ports from."""
+    for port in range(20_000, 30_000, 2):
+        with socket.socket() as first, socket.socket() as second:
+            try:
+                first.bind(("127.0.0.1", port))
+                second.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no free ports")
+
+
 async def test_fixed_ports_are_used_and_a_taken_one_is_named(toy):
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", 0))
-        base = probe.getsockname()[1]
+    base = neighbouring_ports()
     async with toy(flow=False, port_base=base) as sandbox:
         assert sandbox.settings["venues"]["TOY"]["hosts"] == {
             "rest": f"http://127.0.0.1:{base}",
