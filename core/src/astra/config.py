@@ -13,7 +13,7 @@
     [middleware]
     order = ["journal", "risk"]                         ASTRA_MIDDLEWARE=journal,risk
     [middleware.risk]
-    max_order_notional = 10000                              ASTRA_MIDDLEWARE__RISK__MAX_ORDER_NOTIONAL=10000
+    max_order_notional = 10000                          ASTRA_MIDDLEWARE__RISK__MAX_ORDER_NOTIONAL=10000
     [credentials]
     stores = ["env", "file"]                            ASTRA_CREDENTIALS__STORES=env,file
     [credentials.file]
