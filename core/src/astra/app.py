@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from astra.streams.hub import LiveBook
     from astra.streams.stream import MarketStream
     from astra.symbols import Symbol
+    from astra.trading.deadman import DeadManSwitch
 
     AnyCredentials = Credentials | str | None
     """Whose account: credentials, the name of a configured account, or None for the account "default"."""
@@ -532,6 +533,32 @@ class Astra:
         if timeout_s < 0:
             raise BadRequest(f"timeout_s {timeout_s!r} must not be negative")
         await self._account_call("keep_alive_orders", exchange_or_symbol, credentials, timeout_s)
+
+    def dead_man_switch(
+        self,
+        exchange_or_symbol: str,
+        timeout_s: float = 30.0,
+        credentials: AnyCredentials = None,
+        *,
+        raise_on_lapse: bool = True,
+    ) -> DeadManSwitch:
+        """The venue's dead-man timer of a market, or of an exchange, fed as long as the block runs:
+
+            async with astra.dead_man_switch("BINANCE-PERP-BTC-USDT", timeout_s=30) as switch: ...
+
+        A block that ends without an exception stops the timer; one that fails leaves it to run out, and the venue
+        cancels the orders. `switch.healthy`, `.last_fed`, `.left_s` and `.error` say how it stands. When it could not
+        be fed for `timeout_s` the block is cancelled and `DeadManLapsed` raised, unless `raise_on_lapse` is False.
+        """
+        from astra.trading.deadman import DeadManSwitch
+
+        self._running()
+
+        async def feed(seconds: float) -> None:
+            await self.keep_alive_orders(exchange_or_symbol, seconds, credentials)
+
+        exchange = exchange_or_symbol.partition("-")[0]
+        return DeadManSwitch(feed, self.clock, exchange=exchange, timeout_s=timeout_s, raise_on_lapse=raise_on_lapse)
 
     # -- accounts ---------------------------------------------------------------------------------------------------
 

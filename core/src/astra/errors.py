@@ -193,6 +193,12 @@ class UnsupportedOperation(VenueError):
     problem = "unsupported-operation"
 
 
+class DeadManLapsed(VenueError):
+    """A dead-man timer was not fed in time: the venue has canceled the orders, or soon will."""
+
+    problem = "dead-man-lapsed"
+
+
 class OrderOutcomeUnknown(VenueError):
     """A place, amend or cancel was sent and its answer lost: it may have been carried out.
 
