@@ -283,8 +283,8 @@ class CommandJournal:
 
 
 def plain(model: OrderRequest | OrderChange | OrderRef | Order) -> dict[str, Any]:
-    """A model as JSON has it: decimals as text, what is not set left out."""
-    found: dict[str, Any] = model.model_dump(mode="json", exclude_none=True)
+    """A model as JSON has it: decimals as text; of a request what is not set is left out."""
+    found: dict[str, Any] = model.model_dump(mode="json", exclude_none=not isinstance(model, Order))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from pathlib import Path
 
@@ -20,9 +21,10 @@ class Presence:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            self._connection = _connect(path)
             self._connection.execute("BEGIN EXCLUSIVE")
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             raise JournalError(f"the journal's lock {path} cannot be taken: {error}") from None
 
     def release(self) -> None:
@@ -34,13 +36,23 @@ def is_present(path: Path) -> bool:
     """Does a process hold the lock? A lock that cannot be tried counts as held."""
     if not path.exists():
         return False
-    with contextlib.closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
+    try:
+        connection = _connect(path)
+    except sqlite3.Error:
+        return True
+    with contextlib.closing(connection):
         try:
             connection.execute("BEGIN EXCLUSIVE")
         except sqlite3.Error:
             return True
         connection.execute("ROLLBACK")
     return False
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode = MEMORY")  # nothing is ever written: no file beside it
+    return connection
 
 
 def forget(path: Path) -> None:
