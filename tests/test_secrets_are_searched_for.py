@@ -1,0 +1,34 @@
+"""The search for secrets in `conftest.py` finds them."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+LEAK = """
+import logging
+import pydantic
+from astra.errors import AstraError
+
+def test_log():
+    key = pydantic.SecretStr("a-secret-of-some-length")
+    logging.getLogger("astra.net").debug("sending %s", key.get_secret_value())
+
+def test_error():
+    key = pydantic.SecretStr("another-secret-of-some-length")
+    AstraError("refused: " + key.get_secret_value())
+
+def test_neither():
+    key = pydantic.SecretStr("a-third-secret-of-some-length")
+    logging.getLogger("astra.net").debug("sending %s", key)
+"""
+
+
+def test_a_leak_into_log_or_error_fails_the_test_that_leaks(pytester: pytest.Pytester) -> None:
+    with open(__file__.replace("test_secrets_are_searched_for.py", "conftest.py"), encoding="utf-8") as conftest:
+        pytester.makeconftest(conftest.read())
+    pytester.makepyfile(LEAK)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=3, errors=2)
+    result.stdout.fnmatch_lines(["*something secret was logged or put into an error*<SECRET>*"])
