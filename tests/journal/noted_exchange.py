@@ -41,7 +41,7 @@ class Noted(Venue):
         self.log.append((operation, *args))
         await anyio.lowlevel.checkpoint()
         stub = self.stubs.get(operation)
-        answer = None if stub is None else stub(*args)
+        answer: Any = None if stub is None else stub(*args)
         return await answer if hasattr(answer, "__await__") else answer
 
     @hookimpl

@@ -395,6 +395,7 @@ async def test_entries_are_found_by_time_exchange_account_market_and_order(noted
             assert [command.sent for command in journal.commands(**wanted)] == entries[2:3]
         assert list(journal.entries(exchange="OTHER")) == []
         assert [command.sent for command in journal.commands(last=1)] == entries[2:3]
+        assert entries[1].order is not None
         assert entries[1].order.quantity == Decimal("1.000000000000000000001")
         assert list(journal.open_commands()) == []
 

@@ -11,8 +11,11 @@ from astra.errors import (
     AstraError,
     AuthenticationError,
     OrderOutcomeUnknown,
+    PermissionDenied,
     RateLimited,
     StreamClosed,
+    UnsupportedOperation,
+    VenueError,
     VenueUnavailable,
 )
 from astra.models.credentials import Credentials
@@ -92,11 +95,10 @@ class Resolver:
                 return True
             reason = f"account {row['account']!r} has other keys now than those that it was sent with"
         except (AuthenticationError, VenueUnavailable, RateLimited, OrderOutcomeUnknown) as error:
-            refused = isinstance(error, AuthenticationError) and error.code is not None
-            if not refused:  # by the venue; credentials that are not configured yet may come
+            if not _is_final(error):
                 self._tell_once(row, f"is asked for again: {error}")
                 return False
-            reason = str(error)
+            reason = str(error.__cause__ or error)
         except StreamClosed:
             raise
         except (AstraError, JournalError) as error:
@@ -167,6 +169,15 @@ class Resolver:
         level = logging.DEBUG if row["seq"] in self._told else logging.WARNING
         self._told.add(row["seq"])
         logger.log(level, "%s %s", _described(row), what)
+
+
+def _is_final(error: VenueError) -> bool:
+    """Would asking again get the same error? Credentials that are not configured yet may come, and a venue that is
+    down comes back; keys that the venue refuses stay refused."""
+    cause = error.__cause__ if isinstance(error, OrderOutcomeUnknown) else error
+    if isinstance(cause, AuthenticationError):
+        return cause.code is not None
+    return isinstance(cause, PermissionDenied | UnsupportedOperation)
 
 
 def _described(row: Mapping[str, Any]) -> str:
