@@ -753,6 +753,54 @@ async def test_a_batch_is_unsupported_where_the_venue_takes_none(alpha: Any) -> 
             await astra.place_orders([("ALPHA-SPOT-BTC-USDT", limit())])
 
 
+def canceling(answer: Callable[..., Any]) -> Any:
+    @hookimpl
+    async def cancel_orders(self: Any, refs: Sequence[tuple[Market, OrderRef]], credentials: Any) -> Any:
+        self.log.append(("cancel_orders", [ref for _, ref in refs]))
+        return [answer(market, ref) for market, ref in refs]
+
+    return toy("ALPHA", cancel_orders=cancel_orders)
+
+
+def canceled(market: Market, ref: OrderRef) -> Order:
+    return order_of(market, limit(client_order_id=ref.client_order_id), status=OrderStatus.CANCELED)
+
+
+async def test_a_batch_of_cancels_answers_position_by_position(site: Any) -> None:
+    site.offer(VENUES, "ALPHA", canceling(canceled))
+    one, two = (OrderRef(client_order_id=name) for name in ("one", "two"))
+    async with made() as astra:
+        answers = await astra.cancel_orders(
+            [("ALPHA-SPOT-BTC-USDT", one), ("ALPHA-SPOT-XYZ-USDT", one), ("ALPHA-SPOT-ETH-USDT", two)]
+        )
+        assert [type(answer) for answer in answers] == [Order, MarketNotFound, Order]
+        for nonsense in ([], [("ALPHA-SPOT-BTC-USDT", "one")], [("ALPHA-SPOT-BTC-USDT", one), ("BETA-SPOT-A-B", one)]):
+            with pytest.raises(BadRequest):
+                await astra.cancel_orders(nonsense)  # type: ignore[arg-type]
+
+
+async def test_cancels_in_batches_are_unsupported_where_the_venue_takes_none(alpha: Any) -> None:
+    async with made() as astra:
+        with pytest.raises(UnsupportedOperation, match="cancel_orders"):
+            await astra.cancel_orders([("ALPHA-SPOT-BTC-USDT", OrderRef(id="1"))])
+
+
+async def test_a_batch_of_cancels_does_not_get_round_middleware_that_guards_single_ones(site: Any) -> None:
+    class Veto:
+        api_version = "1.0"
+
+        async def cancel_order(self, call: Any, market: Any, ref: Any, credentials: Any) -> Any:
+            raise PermissionDenied("not today", exchange=market.exchange)
+
+    venue = canceling(canceled)
+    site.offer(VENUES, "ALPHA", venue)
+    site.offer(MIDDLEWARE, "veto", Veto)
+    async with made(settings={"middleware": ["veto"]}) as astra:
+        answers = await astra.cancel_orders([("ALPHA-SPOT-BTC-USDT", OrderRef(id="1"))])
+    assert [type(answer) for answer in answers] == [PermissionDenied]
+    assert asked(venue) == []
+
+
 # --- what became of an order ---------------------------------------------------------------------------------------
 
 

@@ -487,6 +487,31 @@ async def test_the_stream_settles_a_lost_cancel() -> None:
     assert (await desk.cancel()).status is OrderStatus.CANCELED
 
 
+async def test_the_lost_cancels_of_a_batch_are_settled_one_by_one() -> None:
+    refs = [(MARKET, OrderRef(client_order_id=name)) for name in ("a", "b", "c", "d")]
+    done = [told(client_order_id=name, status=OrderStatus.CANCELED) for name in ("a", "b")]
+    desk = Desk(
+        cancel_orders=lambda refs, account: [
+            done[0],
+            lost("cancel_orders"),
+            lost("cancel_orders"),
+            OrderNotFound("?", exchange="TOY"),
+        ],
+        get_order=lambda market, ref, account: done[1] if ref.client_order_id == "b" else told(client_order_id="c"),
+    )
+    results = await desk.commands.cancel_batch(refs, ACCOUNT)
+    assert results[:2] == done
+    assert [type(one) for one in results[2:]] == [VenueUnavailable, OrderNotFound]
+    assert desk.count("cancel_orders") == 1
+
+
+@pytest.mark.parametrize("answer", [lambda refs, account: [], KeyError("a bug")], ids=["too few answers", "a bug"])
+async def test_a_batch_of_cancels_that_fails_in_the_plugin_is_looked_up(answer: Any) -> None:
+    desk = Desk(cancel_orders=answer, get_order=told(status=OrderStatus.CANCELED))
+    results = await desk.commands.cancel_batch([(MARKET, REF)], ACCOUNT)
+    assert results == [told(status=OrderStatus.CANCELED)]
+
+
 async def test_a_lost_amendment_returns_the_order_as_it_was_to_become() -> None:
     desk = Desk(amend_order=lost("amend_order"), get_order=[told(), told(price="11")])
     assert await desk.amend() == told(price="11")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from astra.errors import PluginError, UnknownExchange
-from astra.hookspecs import FrontendSpecs, hookimpl, hookspec
+from astra.hookspecs import API_VERSION, FrontendSpecs, hookimpl, hookspec
 from astra.plugins import (
     COMMANDS,
     FRONTENDS,
@@ -27,7 +27,7 @@ from astra.plugins import (
 from astra.routing import HookManager
 
 VENUE = """
-    from astra.hookspecs import hookimpl
+    from astra.hookspecs import API_VERSION, hookimpl
 
     class Venue:
         code = "ALPHA"
@@ -380,9 +380,9 @@ class OddVersion(Sound):
         (NoHook, "implements no hook of a venue"),
         (NoCode, "has no `code`: add code = 'ALPHA'"),
         (OtherCode, "has code 'BETA', but its entry point is called 'ALPHA'"),
-        (NoVersion, 'declares no plugin API version: add api_version = "1.0"'),
-        (OlderMajor, "written for plugin API 0.9; this astra-api speaks 1.0: upgrade the plugin"),
-        (NewerMajor, "written for plugin API 2.0; this astra-api speaks 1.0: upgrade astra-api"),
+        (NoVersion, f'declares no plugin API version: add api_version = "{API_VERSION}"'),
+        (OlderMajor, f"written for plugin API 0.9; this astra-api speaks {API_VERSION}: upgrade the plugin"),
+        (NewerMajor, f"written for plugin API 2.0; this astra-api speaks {API_VERSION}: upgrade astra-api"),
         (OddVersion, "api_version 'one', which is not \"major.minor\""),
         (Sound(), "must be a class"),
     ],

@@ -417,7 +417,7 @@ class Astra:
                 ready.append((place, market, route.prepared(market, order)))
             except AstraError as error:
                 answers[place] = error
-        if route.guards_single_orders:
+        if route.guards_singly("place_order", "place_orders"):
             for place, market, order in ready:
                 try:
                     answers[place] = await route.call("place_order", market, order, account)
@@ -460,6 +460,45 @@ class Astra:
         route, market = await self._market(symbol, "cancel_order")
         order: Order = await route.call("cancel_order", market, ref, await self._credentials(route, credentials))
         return order
+
+    async def cancel_orders(
+        self, refs: Sequence[tuple[str, OrderRef]], credentials: AnyCredentials = None
+    ) -> Sequence[Order | Exception]:
+        """Cancel several orders at one exchange in one request, where the venue takes batches.
+
+        Each position of the answer holds what `cancel_order` would have returned or raised. Where a middleware wraps
+        single cancels only, the orders are canceled one after the other through it.
+        """
+        from astra.models.orders import OrderRef
+
+        if not refs:
+            raise BadRequest("name at least one order to cancel")
+        parsed = [_parse(symbol) for symbol, _ in refs]
+        if len({symbol.exchange for symbol in parsed}) > 1:
+            raise BadRequest("orders of one call must all be of one exchange")
+        for _, ref in refs:
+            if not isinstance(ref, OrderRef):
+                raise BadRequest(f"name each order by an OrderRef, not by a {type(ref).__name__}")
+        route = await self._route(parsed[0].exchange)
+        route.require("cancel_orders")
+        account = await self._credentials(route, credentials)
+        answers: dict[int, Order | Exception] = {}
+        ready: list[tuple[int, Market, OrderRef]] = []
+        for place, (symbol, (_, ref)) in enumerate(zip(parsed, refs, strict=True)):
+            try:
+                ready.append((place, await route.table.get(str(symbol)), ref))
+            except AstraError as error:
+                answers[place] = error
+        if route.guards_singly("cancel_order", "cancel_orders"):
+            for place, market, ref in ready:
+                try:
+                    answers[place] = await route.call("cancel_order", market, ref, account)
+                except AstraError as error:
+                    answers[place] = error
+        elif ready:
+            canceled = await route.call("cancel_orders", [(market, ref) for _, market, ref in ready], account)
+            answers |= zip((place for place, _, _ in ready), canceled, strict=True)
+        return [answers[place] for place in sorted(answers)]
 
     async def amend_order(
         self,

@@ -23,7 +23,7 @@ from astra.models.protocols import Host, Stream
 from astra.models.trades import TradeEvent
 
 PROJECT = "astra"
-API_VERSION = "1.0"
+API_VERSION = "1.1"
 """Version of this contract (major.minor). A plugin declares the one it was written for as `api_version`."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -66,6 +66,12 @@ class VenueSpecs:
     @hookspec(firstresult=True)
     async def cancel_order(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:  # type: ignore[empty-body]
         """Cancel one order and return what the venue says of it. Raises `OrderNotFound` when it is not open."""
+
+    @hookspec(firstresult=True)
+    async def cancel_orders(  # type: ignore[empty-body]
+        self, refs: Sequence[tuple[Market, OrderRef]], credentials: Credentials
+    ) -> Sequence[Order | Exception]:
+        """Cancel several orders in one request; each position holds the order or the error that refused its cancel."""
 
     @hookspec(firstresult=True)
     async def amend_order(self, market: Market, ref: OrderRef, change: OrderChange, credentials: Credentials) -> Order:  # type: ignore[empty-body]

@@ -251,10 +251,10 @@ class VenueRoute:
         """Orders: the innermost layer of their operations."""
         self._middleware = middleware
         self._operations = {name: compose(middleware, name, self._innermost(name)) for name in OPERATIONS}
-        self.guards_single_orders = any(
-            hasattr(layer, "place_order") and not hasattr(layer, "place_orders") for layer in middleware
-        )
-        """Some middleware wraps single placements only: a batch must go through it order by order."""
+
+    def guards_singly(self, operation: str, batch: str) -> bool:
+        """Does some middleware wrap the single operation only? A batch must then go through it one by one."""
+        return any(hasattr(layer, operation) and not hasattr(layer, batch) for layer in self._middleware)
 
     async def startup(self) -> None:
         """Tell the venue that it was loaded."""
@@ -341,6 +341,7 @@ class VenueRoute:
             "place_order": self.commands.place,
             "place_orders": self.commands.place_batch,
             "cancel_order": self.commands.cancel,
+            "cancel_orders": self.commands.cancel_batch,
             "amend_order": self.commands.amend,
         }
         command = commands.get(operation)
@@ -385,7 +386,8 @@ class VenueRoute:
         """The last look before the venue: its own markets, its own keys, orders that keep the market's rules."""
         market = arguments.get("market")
         markets = [market] if isinstance(market, Market) else list(arguments.get("markets") or ())
-        for one in [*markets, *(one for one, _ in arguments.get("orders") or ())]:
+        pairs = [*(arguments.get("orders") or ()), *(arguments.get("refs") or ())]
+        for one in [*markets, *(one for one, _ in pairs)]:
             if one.exchange != self.code:
                 raise BadRequest(f"{one.symbol} is no market of {self.code}: nothing was sent")
         credentials = arguments.get("credentials")

@@ -317,6 +317,43 @@ class Commands:
         send = self._hooks["cancel_order"]
         return await self._change("cancel_order", lambda: send(market, ref, account), market, ref, None, account)
 
+    async def cancel_batch(
+        self, refs: Sequence[tuple[Market, OrderRef]], account: Credentials
+    ) -> Sequence[Order | Exception]:
+        """Cancel several orders in one request; each position holds its order or its error. After a lost answer each
+        order is looked at until it shows what became of its cancel."""
+        with contextlib.ExitStack() as stack:
+            evidence = [
+                stack.enter_context(self._listening(account, proves_change(market, ref, None))) for market, ref in refs
+            ]
+            try:
+                results: list[Order | Exception] = list(await self._hooks["cancel_orders"](refs, account))
+                if len(results) != len(refs):
+                    raise ValueError(f"{len(results)} answers to {len(refs)} cancels")
+            except AstraError:
+                raise
+            except Exception as error:  # noqa: BLE001 - logged, and the outcomes are unknown
+                results = [
+                    self._failed("cancel_orders", market, error, client_order_id=ref.client_order_id, order_id=ref.id)
+                    for market, ref in refs
+                ]
+            self.told(account, results)
+
+            async def settle(place: int, lost: OrderOutcomeUnknown) -> None:
+                market, ref = refs[place]
+                try:
+                    results[place] = await self._settled(
+                        "cancel_orders", lost, market, ref, None, account, evidence[place]
+                    )
+                except AstraError as error:
+                    results[place] = error
+
+            async with anyio.create_task_group() as tasks:
+                for place, answer in enumerate(tuple(results)):
+                    if isinstance(answer, OrderOutcomeUnknown):
+                        tasks.start_soon(settle, place, answer)
+        return results
+
     async def amend(self, market: Market, ref: OrderRef, change: OrderChange, account: Credentials) -> Order:
         """Amend an order. After a lost answer the order is looked at until it shows what became of the change."""
         send = self._hooks["amend_order"]
@@ -345,9 +382,23 @@ class Commands:
             else:
                 self.sent.told(account, answer)
                 return answer
-            if not self._resolve_s:
-                raise lost
-            finding = await self._look_at(market, ref, change, account, evidence)
+            return await self._settled(operation, lost, market, ref, change, account, evidence)
+
+    async def _settled(
+        self,
+        operation: str,
+        lost: OrderOutcomeUnknown,
+        market: Market,
+        ref: OrderRef,
+        change: OrderChange | None,
+        account: Credentials,
+        evidence: Evidence,
+    ) -> Order:
+        """What became of a cancel or amendment whose answer is lost. Raises `VenueUnavailable` when it certainly was
+        not carried out, `OrderOutcomeUnknown` when that could not be found out in time."""
+        if not self._resolve_s:
+            raise lost
+        finding = await self._look_at(market, ref, change, account, evidence)
         if finding.order is not None:
             self.sent.told(account, finding.order)
             return finding.order
