@@ -8,6 +8,7 @@ import subprocess
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 
@@ -153,7 +154,13 @@ async def test_the_doctor_finds_a_healthy_venue_healthy_and_shows_no_secret(term
     assert all(abs(finding["offsetMs"]) < 1000 for finding in by_check["clock"])
     assert {finding["subject"] for finding in by_check["stream"]} == products
     assert by_check["key"][0]["present"] is True
-    assert by_check["limits"]
+    budgets = {finding["subject"]: finding for finding in by_check["limits"]}
+    assert set(budgets) == {"BINANCE spot", "BINANCE futures", "BINANCE options"}
+    (weight,) = (bucket for bucket in budgets["BINANCE spot"]["limits"] if bucket["name"] == "request_weight-1m")
+    assert 0 < weight["used"] < weight["limit"] == 6000
+    assert 0 < weight["resetsInS"] <= 62
+    assert budgets["BINANCE spot"]["pausedS"] == 0
+    assert f"request_weight-1m {weight['used']:g}/6000" in budgets["BINANCE spot"]["finding"]
     assert terminal.environment["ASTRA_BINANCE_API_SECRET"] not in done.out + done.err
     assert terminal.environment["ASTRA_BINANCE_API_KEY"] not in done.out + done.err
 
@@ -169,6 +176,20 @@ async def test_the_doctor_needs_no_key(terminal: Any) -> None:
     done = await terminal.run("doctor", ASTRA_BINANCE_API_SECRET="", ASTRA_BINANCE_API_KEY="")
     assert done.code == 0
     assert any(line.split()[:2] == ["SKIP", "key"] for line in done.out.splitlines())
+
+
+async def test_the_doctor_says_for_how_long_a_venue_that_banned_the_address_is_left_alone(terminal: Any) -> None:
+    async with Sandbox(["BINANCE"]) as sandbox, httpx.AsyncClient(trust_env=False) as http:
+        hosts = sandbox.settings["venues"]["BINANCE"]["hosts"]
+        for _ in range(200):
+            if (await http.get(f"{hosts['spot_rest']}/api/v3/depth?symbol=BTCUSDT&limit=5000")).status_code == 418:
+                break
+        variables = {f"ASTRA_VENUES__BINANCE__HOSTS__{host.upper()}": url for host, url in hosts.items()}
+        done = await terminal.run("doctor", "--json", **variables)
+    (spot,) = (one for one in json.loads(done.out) if (one["check"], one["subject"]) == ("limits", "BINANCE spot"))
+    assert spot["status"] == "WARN"
+    assert 60 < spot["pausedS"] <= 120
+    assert spot["finding"].startswith(f"paused by the venue for {spot['pausedS']:.0f} s; ")
 
 
 async def test_the_doctor_warns_of_a_clock_that_is_off(terminal: Any, sandbox: Sandbox) -> None:

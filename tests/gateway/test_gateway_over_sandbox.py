@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import SecretStr
 from websockets.asyncio.client import connect
 
@@ -25,9 +26,13 @@ SPOT, PERP, COIN = "BINANCE-SPOT-BTC-USDT", "BINANCE-PERP-BTC-USDT", "BINANCE-PE
 
 
 class Stage:
-    def __init__(self, sandbox: Sandbox, url: str, http: httpx.AsyncClient) -> None:
+    def __init__(
+        self, sandbox: Sandbox, astra: Astra, url: str, http: httpx.AsyncClient, registry: CollectorRegistry
+    ) -> None:
         self.sandbox = sandbox
+        self.astra = astra
         self.http = http
+        self.registry = registry
         self._url = url.replace("http", "ws")
 
     def ws(self, path: str = "/ws") -> Any:
@@ -43,7 +48,7 @@ async def stage() -> AsyncIterator[Stage]:
         running_gateway(astra, settings) as gateway,
         httpx.AsyncClient(base_url=gateway.url, headers=HEADERS, trust_env=False, timeout=20) as http,
     ):
-        yield Stage(sandbox, gateway.url, http)
+        yield Stage(sandbox, astra, gateway.url, http, gateway.app.state.gateway.metrics.registry)
 
 
 class Books:
@@ -174,3 +179,23 @@ async def test_keys_of_the_caller_are_used_for_one_request(stage: Stage) -> None
     )
     assert (wrong.status_code, wrong.json()["code"]) == (401, "authentication")
     assert "not-the-secret" not in wrong.text
+
+
+async def test_each_venue_s_budgets_and_pauses_are_metrics(stage: Stage) -> None:
+    def scraped() -> dict[str, float]:
+        lines = generate_latest(stage.registry).decode().splitlines()
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+    assert not any("rate_limit" in name for name in scraped()), "looking at metrics loads no venue"
+    await stage.http.get("/markets?exchange=BINANCE")
+    bucket = '{account="",bucket="request_weight-1m",exchange="BINANCE",limits="spot"}'
+    found = scraped()
+    assert found["astra_rate_limit" + bucket] == 6000
+    assert 20 <= found["astra_rate_limit_used" + bucket] < 100
+    paused = 'astra_rate_limit_paused_seconds{exchange="BINANCE",limits="%s"}'
+    assert {found[paused % name] for name in ("spot", "futures", "options")} == {0}
+    # The venue's 429 ends here, too, but with a pause of a second only.
+    (await stage.astra.venue("BINANCE")).rate_limiters["spot"].pause(30, "refused with 429")
+    found = scraped()
+    assert 25 < found[paused % "spot"] <= 30
+    assert found[paused % "futures"] == 0

@@ -14,7 +14,7 @@ from astra.errors import AstraError, AuthenticationError, UnsupportedOperation, 
 from astra.models.markets import Market, MarketStatus
 from astra.models.orderbook import UpdateKind
 from astra.net.clock import VenueClock
-from astra.net.ratelimit import RateLimiter
+from astra.net.ratelimit import BucketReport, RateLimiter
 from astra.plugins import GROUPS, Plugins, PluginState
 
 SKEW_WARN_MS = 1000.0
@@ -171,9 +171,23 @@ async def _skew(clock: VenueClock) -> tuple[str, str, dict[str, Any]]:
 
 def _limits(subject: str, limiter: RateLimiter) -> Finding:
     reports = limiter.report()
-    text = ", ".join(f"{report.name} {report.used:g}/{report.limit:g}" for report in reports) or "none known"
+    text = ", ".join(f"{_bucket(report)} {report.used:g}/{report.limit:g}" for report in reports) or "none known"
     status = "WARN" if any(report.used > report.limit * LIMIT_WARN for report in reports) else "OK"
-    if limiter.paused_s > 0:
-        status, text = "WARN", f"paused by the venue for {limiter.paused_s:.0f} s; {text}"
-    values = [{"name": report.name, "used": report.used, "limit": report.limit} for report in reports]
-    return Finding("limits", subject, status, text, {"limits": values})
+    paused_s = limiter.paused_s
+    if paused_s > 0:
+        status, text = "WARN", f"paused by the venue for {paused_s:.0f} s; {text}"
+    values = [
+        {
+            "name": report.name,
+            "account": report.account,
+            "used": report.used,
+            "limit": report.limit,
+            "resetsInS": round(report.resets_in_s, 3),
+        }
+        for report in reports
+    ]
+    return Finding("limits", subject, status, text, {"pausedS": round(paused_s, 3), "limits": values})
+
+
+def _bucket(report: BucketReport) -> str:
+    return report.name if report.account is None else f"{report.name} of {report.account}"

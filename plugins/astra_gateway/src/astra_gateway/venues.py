@@ -28,6 +28,8 @@ class VenueStatus(msgspec.Struct, frozen=True):
     books: Mapping[str, int] = {}
     limits: Mapping[str, Sequence[BucketReport]] = {}
     """Request limits by the name of what they cover."""
+    paused_s: Mapping[str, float] = {}
+    """For how much longer the venue's word (429, 418) holds back all requests of those limits."""
 
 
 def venue_statuses(astra: Astra) -> Sequence[VenueStatus]:
@@ -52,6 +54,7 @@ def venue_statuses(astra: Astra) -> Sequence[VenueStatus]:
                 error=None if error is None else error.problem,
                 books={state.value: states[state] for state in BookState},
                 limits={name: limiter.report() for name, limiter in limiters.items()},
+                paused_s={name: limiter.paused_s for name, limiter in limiters.items()},
             )
         )
     return statuses
@@ -65,6 +68,11 @@ def venue_metrics(astra: Astra) -> Iterable[Metric]:
     labels = ("exchange", "limits", "bucket", "account")
     used = GaugeMetricFamily("astra_rate_limit_used", "Used part of a venue's rate limit.", labels=labels)
     limit = GaugeMetricFamily("astra_rate_limit", "A venue's rate limit.", labels=labels)
+    paused = GaugeMetricFamily(
+        "astra_rate_limit_paused_seconds",
+        "For how long a venue that refused requests is sent nothing.",
+        labels=("exchange", "limits"),
+    )
     for status in venue_statuses(astra):
         if not status.loaded:
             continue
@@ -81,4 +89,6 @@ def venue_metrics(astra: Astra) -> Iterable[Metric]:
         for labelled, bucket in fullest.items():
             used.add_metric(labelled, bucket.used)
             limit.add_metric(labelled, bucket.limit)
-    return (markets, age, books, used, limit)
+        for name, paused_s in status.paused_s.items():
+            paused.add_metric((status.exchange, name), paused_s)
+    return (markets, age, books, used, limit, paused)
