@@ -21,6 +21,8 @@ from astra_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
 EXCHANGES = ["BINANCE"]
+IMPATIENT = {"BINANCE": {"book_silence_s": 2.0}}
+"""A frame that is lost before a market falls quiet shows only when its silence is looked into: here soon."""
 
 
 class Copies:
@@ -73,7 +75,7 @@ def truth(sandbox: Sandbox, market: Market) -> tuple[list[tuple[float, float]], 
 async def everything(exchange: str, **sandbox: Any) -> AsyncIterator[tuple[Sandbox, Astra, list[Market]]]:
     async with Sandbox([exchange], **sandbox) as venue:
         settings = venue.settings
-        settings["venues"][exchange]["streams"] = {"backoff_cap_s": 1.0}
+        settings["venues"][exchange] |= {"streams": {"backoff_cap_s": 1.0}, **IMPATIENT[exchange]}
         async with Astra(settings=settings, credentials=[venue.credentials(exchange)]) as astra:
             markets = [m for m in await astra.list_markets(exchange) if m.status is MarketStatus.ACTIVE]
             yield venue, astra, markets

@@ -98,8 +98,9 @@ class BinanceSettings(VenueSettings):
     options_book_depth: Literal[100, 500, 1000] = 1000
     book_audit_every_s: float | None = Field(default=1800.0, gt=0)
     """How often each running book is compared with a fresh snapshot (None: never)."""
-    book_silence_s: float | None = Field(default=180.0, gt=0)
-    """A book without any change for so long is compared with a fresh snapshot (options, mostly quiet, are not)."""
+    book_silence_s: float | None = Field(default=60.0, gt=0)
+    """A book without any change for so long is compared with a fresh snapshot, ever less often while it stays quiet
+    (options, mostly quiet, after ten times as long)."""
     background_share: float = Field(default=0.75, gt=0, le=1)
     """The share of the request weight that streams may use up (snapshots, missed trades); the rest is for trading."""
     streams_per_connection: int = Field(default=400, gt=0, le=1024)

@@ -68,13 +68,16 @@ class BinanceFeed(Feed):
     def book_rules(self, channel: Channel) -> BookRules:
         """Depth frames are increments over a REST snapshot. Spot counts every change; futures and options ids jump,
         each frame names its predecessor. No channel has a checksum. A market without changes sends nothing, so
-        silence is checked with a snapshot (most options are silent for hours: those are only audited)."""
+        silence is checked with a snapshot (most options are silent for hours: those are given more time)."""
         product = channel.product
+        silence_s = self._settings.book_silence_s
+        if silence_s is not None and product == OPTIONS:
+            silence_s *= 10
         return BookRules(
             seed=Seed.REST,
             continuity=Continuity.CONTIGUOUS if product == SPOT else Continuity.CHAINED,
             integrity=Integrity.SEQUENCE,
             seed_depth=self._settings.book_depth(product),
-            silence_s=None if product == OPTIONS else self._settings.book_silence_s,
+            silence_s=silence_s,
             audit_every_s=self._settings.book_audit_every_s,
         )
