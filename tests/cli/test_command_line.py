@@ -19,7 +19,10 @@ from astra_cli import exits
 from astra_cli.exits import ExitCode
 from astra_cli.main import GROUP, cli, main
 
-OWN_COMMANDS = ("plugins", "markets", "book", "trades", "config", "doctor", "demo")
+OWN_COMMANDS = (
+    "plugins", "markets", "book", "trades", "config", "doctor", "demo",
+    "orders", "fills", "balances", "positions", "place", "cancel",
+)  # fmt: skip
 HEAVY = ("pydantic", "httpx", "anyio", "picows", "rich", "fastapi", "sqlalchemy", "uvicorn", "websockets", "asyncio")
 
 

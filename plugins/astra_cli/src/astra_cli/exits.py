@@ -12,7 +12,8 @@ class ExitCode(IntEnum):
 
     OK = 0
     FAILED = 1
-    """What the command checks does not hold (`doctor`, `demo`), or something unexpected happened."""
+    """What the command checks does not hold (`doctor`, `demo`), a question was answered with no (`place`, `cancel`), or
+    something unexpected happened."""
     USAGE = 2
     """The command line or a symbol on it is malformed."""
     CONFIG = 3
@@ -30,7 +31,8 @@ class ExitCode(IntEnum):
 EXIT_CODES_HELP = """\b
 Exit codes:
   0    done
-  1    a check of the command failed, or something unexpected happened
+  1    a check of the command failed, a question was answered with no, or
+       something unexpected happened
   2    wrong command line (a malformed symbol counts)
   3    a setting or a plugin is missing, unknown or broken
   4    the venue did not accept the key, or the key may not do this

@@ -100,6 +100,7 @@ Examples:
   astra demo                                     everything at once, without keys or network
   astra markets BINANCE --type SPOT
   astra book BINANCE-SPOT-BTC-USDT
+  astra place BINANCE-SPOT-BTC-USDT buy 0.01 --price 64000    shows the order and asks
   astra trades BINANCE-PERP-BTC-USDT --json --count 10
   astra serve                                    the REST and WebSocket gateway
 
@@ -151,6 +152,8 @@ def _told(error: BaseException, *, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     click.echo(f"astra: {str(cause) or 'time ran out'}", err=True)
+    for note in getattr(cause, "__notes__", ()):  # what the command adds: what to do now
+        click.echo(note, err=True)
     return exit_code(cause)
 
 

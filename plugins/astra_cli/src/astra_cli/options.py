@@ -75,13 +75,18 @@ def run(work: Callable[..., Coroutine[Any, Any, Answer]], *args: Any) -> Answer:
     return anyio.run(work, *args)
 
 
-def console() -> Console:
-    """A console that prints without colour and without cutting lines where output is piped (or NO_COLOR is set)."""
+def console(*, to_stderr: bool = False, wide: bool = False) -> Console:
+    """A console that prints without colour and without cutting lines where output is piped (or NO_COLOR is set).
+
+    A `wide` one cuts no lines on a terminal either: the terminal wraps them.
+    """
     from rich.console import Console
 
-    if sys.stdout.isatty():
-        return Console(highlight=False)
-    return Console(highlight=False, no_color=True, width=10_000, soft_wrap=True)
+    if not (sys.stderr if to_stderr else sys.stdout).isatty():
+        return Console(highlight=False, no_color=True, width=10_000, soft_wrap=True, stderr=to_stderr)
+    if wide:
+        return Console(highlight=False, width=10_000, soft_wrap=True, stderr=to_stderr)
+    return Console(highlight=False, stderr=to_stderr)
 
 
 def emit(line: str) -> None:
