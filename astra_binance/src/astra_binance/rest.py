@@ -267,13 +267,15 @@ class FamilyRest:
         order_id: str | None = None,
         weight: int = 1,
         places: Sequence[str] = (),
+        orders: int | None = None,
         conditional: bool = False,
     ) -> bytes:
         """A signed request that places, changes or cancels: sent once. A lost answer is `OrderOutcomeUnknown`.
 
         `places`: the client order ids of the orders that it places; when they were stamped is remembered.
+        `orders`: what the venue's order counters take for it, where that is not the number of `places`.
         """
-        costs = self.pool.costs(weight, len(places))
+        costs = self.pool.costs(weight, len(places) if orders is None else orders)
         request = msgspec.structs.replace(
             self._request(method, path, params, credentials, costs), command=True, urgent=method == "DELETE"
         )

@@ -55,6 +55,15 @@ class BatchRules(msgspec.Struct, frozen=True):
     order: Callable[[msgspec.Raw, Market], Order]
 
 
+class CancelRules(msgspec.Struct, frozen=True):
+    """How a family takes several cancels of one market in one request: the lists are named by id and by client id."""
+
+    ids: str
+    client_ids: str
+    size: int
+    order: Callable[[msgspec.Raw, Market], Order]
+
+
 class FillRow(Protocol):
     """A row of a family's fill history."""
 
@@ -127,6 +136,16 @@ class FamilyTrading:
         self, orders: Sequence[tuple[Market, OrderRequest]], credentials: Credentials
     ) -> Sequence[Order | Exception]:
         raise self.unsupported("batches of orders")
+
+    def check_cancel_batch(self) -> None:
+        """Raise `UnsupportedOperation` unless the family takes cancels in batches."""
+        if type(self).cancel_batch is FamilyTrading.cancel_batch:
+            raise self.unsupported("cancels in batches")
+
+    async def cancel_batch(
+        self, market: Market, refs: Sequence[OrderRef], credentials: Credentials
+    ) -> Sequence[Order | Exception]:
+        raise self.unsupported("cancels in batches")
 
     async def amend(self, market: Market, ref: OrderRef, change: OrderChange, credentials: Credentials) -> Order:
         raise self.unsupported("amendment of orders; cancel and place anew")
@@ -255,6 +274,8 @@ class FamilyTrading:
                     market=few[0][0].symbol,
                     operation="place_orders",
                     places=[order.client_order_id for _, order in few if order.client_order_id],
+                    # The counters take a full batch, however few orders are in it.
+                    orders=batch.size,
                     weight=5,
                 )
             except OrderOutcomeUnknown as lost:
@@ -276,6 +297,67 @@ class FamilyTrading:
         for row, (market, order) in zip(rows, orders, strict=True):
             refusal = _decode_refusal(row)
             results.append(self._refused(refusal, market, order) if refusal.is_error else batch.order(row, market))
+        return results
+
+    async def cancels_in_batches(
+        self, market: Market, refs: Sequence[OrderRef], credentials: Credentials, rules: CancelRules
+    ) -> Sequence[Order | Exception]:
+        """Cancel orders of one market with `DELETE batchOrders`; each position holds its order or its error.
+
+        Ids and client ids are never in one request: which answer is whose is known by its place alone.
+        """
+        results: dict[int, Order | Exception] = {}
+        by_id = [(place, ref) for place, ref in enumerate(refs) if ref.id is not None]
+        by_client_id = [(place, ref) for place, ref in enumerate(refs) if ref.id is None]
+        for name, several in ((rules.ids, by_id), (rules.client_ids, by_client_id)):
+            for start in range(0, len(several), rules.size):
+                few = several[start : start + rules.size]
+                answers = await self._cancel_few(market, name, [ref for _, ref in few], credentials, rules)
+                results |= zip((place for place, _ in few), answers, strict=True)
+        return [results[place] for place in sorted(results)]
+
+    async def _cancel_few(
+        self, market: Market, name: str, refs: Sequence[OrderRef], credentials: Credentials, rules: CancelRules
+    ) -> Sequence[Order | Exception]:
+        wire = msgspec.json.encode([ref.client_order_id if ref.id is None else self.numeric(ref.id) for ref in refs])
+
+        def unknown(ref: OrderRef, lost: AnswerLost | OrderOutcomeUnknown) -> Exception:
+            return OrderOutcomeUnknown(
+                lost.message,
+                exchange=self.exchange,
+                market=market.symbol,
+                operation="cancel_orders",
+                client_order_id=ref.client_order_id,
+                order_id=ref.id,
+                code=lost.code,
+            )
+
+        try:
+            body = await self.rest.command(
+                "DELETE",
+                "batchOrders",
+                [("symbol", market.native_symbol), (name, wire.decode())],
+                credentials,
+                market=market.symbol,
+                operation="cancel_orders",
+            )
+        except OrderOutcomeUnknown as lost:
+            return [unknown(ref, lost) for ref in refs]
+        except VenueError as error:
+            return [error] * len(refs)
+        rows = _decode_rows(body)
+        if len(rows) != len(refs):
+            lost_rows = AnswerLost(f"{len(refs)} orders were canceled in a batch, the answer has {len(rows)}")
+            return [unknown(ref, lost_rows) for ref in refs]
+        results: list[Order | Exception] = []
+        for row, ref in zip(rows, refs, strict=True):
+            refusal = _decode_refusal(row)
+            if not refusal.is_error:
+                results.append(rules.order(row, market))
+                continue
+            failure = Failure(self.exchange, self.product, refusal.msg, code=refusal.number, command=True)
+            refused = error_of(failure)
+            results.append(unknown(ref, refused) if isinstance(refused, AnswerLost) else refused)
         return results
 
     def _refused(self, refusal: ErrorBody, market: Market, order: OrderRequest) -> Exception:

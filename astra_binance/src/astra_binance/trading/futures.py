@@ -31,7 +31,7 @@ from astra.models.trades import Side
 from astra.trading.checks import native_quantity
 from astra_binance.errors import NO_CHANGE_NEEDED
 from astra_binance.settings import COINM, USDM
-from astra_binance.trading.base import DAY_MS, BatchRules, FamilyTrading, FillHistory, Parameters
+from astra_binance.trading.base import DAY_MS, BatchRules, CancelRules, FamilyTrading, FillHistory, Parameters
 from astra_binance.trading.terms import (
     ALGO_PREFIX,
     FUTURES_TYPES,
@@ -48,6 +48,8 @@ from astra_binance.trading.terms import (
 
 BATCH = 5
 """Orders in one batch at most."""
+CANCEL_BATCH = 10
+"""Cancels in one batch at most."""
 FILLS_REACH_MS = 90 * DAY_MS
 """Fills are kept for three months (since 2026-08-26)."""
 NOT_TRIGGERED = ("", "0")
@@ -353,6 +355,7 @@ class FuturesTrading(FamilyTrading):
             operation="place_order",
             client_order_id=order.client_order_id,
             places=[order.client_order_id],
+            weight=0,  # placements count as orders only
             conditional=conditional,
         )
         return _decode_algo(body).order(market) if conditional else _decode_order(body).order(market, placed=True)
@@ -443,6 +446,25 @@ class FuturesTrading(FamilyTrading):
         await self._cancel_algo(market, algo.algo_id, ref, credentials)
         return algo.order(market).model_copy(update={"status": OrderStatus.CANCELED})
 
+    async def cancel_batch(
+        self, market: Market, refs: Sequence[OrderRef], credentials: Credentials
+    ) -> Sequence[Order | Exception]:
+        """Ordinary orders in batches; conditional ones, which have none, one by one."""
+        results: dict[int, Order | Exception] = {}
+        ordinary = [place for place, ref in enumerate(refs) if not (ref.id or "").startswith(ALGO_PREFIX)]
+        rules = CancelRules("orderIdList", "origClientOrderIdList", CANCEL_BATCH, _batch_order)
+        answers = await self.cancels_in_batches(market, [refs[place] for place in ordinary], credentials, rules)
+        results |= zip(ordinary, answers, strict=True)
+        for place, ref in enumerate(refs):
+            known = results.get(place)
+            if place in results and not (isinstance(known, OrderNotFound) and ref.id is None):
+                continue
+            try:
+                results[place] = await self.cancel(market, ref, credentials)
+            except VenueError as error:
+                results[place] = error
+        return [results[place] for place in sorted(results)]
+
     async def _cancel_ordinary(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
         body = await self.rest.command(
             "DELETE",
@@ -493,6 +515,7 @@ class FuturesTrading(FamilyTrading):
             operation="amend_order",
             client_order_id=now.client_order_id,
             order_id=now.id,
+            orders=1,
         )
         return _decode_order(body).order(market).model_copy(update={"created_time": now.created_time})
 

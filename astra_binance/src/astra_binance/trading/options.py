@@ -18,11 +18,13 @@ from astra.models.orders import Fill, Order, OrderRef, OrderRequest, OrderStatus
 from astra.models.trades import Side
 from astra.trading.checks import native_quantity
 from astra_binance.settings import OPTIONS
-from astra_binance.trading.base import DAY_MS, BatchRules, FamilyTrading, FillHistory, Parameters
+from astra_binance.trading.base import DAY_MS, BatchRules, CancelRules, FamilyTrading, FillHistory, Parameters
 from astra_binance.trading.terms import make_fill, make_order, make_position, order_status, order_type, position_side
 
 BATCH = 5
 """Orders in one batch at most (older pages: 10)."""
+CANCEL_BATCH = 10
+"""Cancels in one batch at most, as for futures; the options pages name no number."""
 MAKER = "MAKER"
 
 
@@ -184,6 +186,7 @@ class OptionsTrading(FamilyTrading):
             operation="place_order",
             client_order_id=order.client_order_id,
             places=[order.client_order_id],
+            weight=0,  # placements count as orders only
         )
         return _decode_order(body).order(market)
 
@@ -215,10 +218,14 @@ class OptionsTrading(FamilyTrading):
             client_order_id=ref.client_order_id,
             order_id=ref.id,
         )
-        answer = _decode_order(body).order(market)
+        return await self._canceled(market, _decode_order(body).order(market), credentials)
+
+    async def _canceled(self, market: Market, answer: Order, credentials: Credentials) -> Order:
+        """The order after a cancel that was accepted: the answer (as the documentation prints it) shows it as it was
+        before."""
         if not answer.status.is_open:
             return answer
-        # The cancel was accepted, and the answer (as the documentation prints it) shows the order as it was before.
+        assert answer.id is not None
         try:
             return await self.get(market, OrderRef(id=answer.id), credentials)
         except OrderNotFound:
@@ -229,9 +236,22 @@ class OptionsTrading(FamilyTrading):
                 exchange=self.exchange,
                 market=market.symbol,
                 operation="cancel_order",
-                client_order_id=ref.client_order_id,
+                client_order_id=answer.client_order_id,
                 order_id=answer.id,
             ) from error
+
+    async def cancel_batch(
+        self, market: Market, refs: Sequence[OrderRef], credentials: Credentials
+    ) -> Sequence[Order | Exception]:
+        rules = CancelRules("orderIds", "clientOrderIds", CANCEL_BATCH, _batch_order)
+        results = list(await self.cancels_in_batches(market, refs, credentials, rules))
+        for place, answer in enumerate(results):
+            if isinstance(answer, Order):
+                try:
+                    results[place] = await self._canceled(market, answer, credentials)
+                except OrderOutcomeUnknown as error:
+                    results[place] = error
+        return results
 
     async def cancel_all(self, market: Market, credentials: Credentials) -> Sequence[Order]:
         await self.rest.command(
