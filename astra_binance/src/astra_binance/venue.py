@@ -166,6 +166,22 @@ class BinanceVenue(AccountStreamingVenue):
         return await self._of(market).cancel(market, ref, credentials)
 
     @hookimpl
+    async def cancel_orders(
+        self, refs: Sequence[tuple[Market, OrderRef]], credentials: Credentials
+    ) -> Sequence[Order | Exception]:
+        """Market by market, as the venue takes them. A family that has no batches refuses before any is sent."""
+        by_market: dict[str, list[int]] = {}
+        for place, (market, _) in enumerate(refs):
+            self._of(market).check_cancel_batch()
+            by_market.setdefault(market.symbol, []).append(place)
+        results: dict[int, Order | Exception] = {}
+        for places in by_market.values():
+            market = refs[places[0]][0]
+            few = [refs[place][1] for place in places]
+            results.update(zip(places, await self._of(market).cancel_batch(market, few, credentials), strict=True))
+        return [results[place] for place in range(len(refs))]
+
+    @hookimpl
     async def amend_order(self, market: Market, ref: OrderRef, change: OrderChange, credentials: Credentials) -> Order:
         return await self._of(market).amend(market, ref, change, credentials)
 
