@@ -23,7 +23,11 @@ class Presence:
         try:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
             self._connection = _connect(path)
-            self._connection.execute("BEGIN EXCLUSIVE")
+            try:
+                self._connection.execute("BEGIN EXCLUSIVE")
+            except sqlite3.Error:
+                self._connection.close()
+                raise
         except (OSError, sqlite3.Error) as error:
             raise JournalError(f"the journal's lock {path} cannot be taken: {error}") from None
 

@@ -126,10 +126,17 @@ class Journal:
             raise JournalError(f"there is no journal {self.path}")
         try:
             self._connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)
-            self._connection.row_factory = sqlite3.Row
-            check(self._connection, self.path)
         except sqlite3.Error as error:
             raise JournalError(f"the journal {self.path} cannot be read: {error}") from None
+        self._connection.row_factory = sqlite3.Row
+        try:
+            check(self._connection, self.path)
+        except sqlite3.Error as error:
+            self.close()
+            raise JournalError(f"the journal {self.path} cannot be read: {error}") from None
+        except JournalError:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
