@@ -53,6 +53,8 @@ def describe(market: Market, order: OrderRequest, account: str, reference: Decim
     yield from _amounts(market, order, reference)
     if order.time_in_force is not None:
         yield "time in force", order.time_in_force.value
+    elif order.type.has_price:
+        yield "time in force", "the venue's default"
     if order.expire_time is not None:
         yield "expires", moment(order.expire_time)
     if order.post_only:
@@ -116,6 +118,7 @@ def order_cells(order: Order) -> Sequence[str]:
         number(filled),
         number(order.price),
         number(order.stop_price),
+        number(order.average_price),
         order.status.value,
         order.id or "",
         order.client_order_id or "",
@@ -129,7 +132,7 @@ def _amount(quantity: Decimal | None, quote_quantity: Decimal | None, *, in_cont
 
 
 ORDER_COLUMNS = (
-    "time", "market", "side", "type", ">quantity", ">filled", ">price", ">stop price", "status", "id",
+    "time", "market", "side", "type", ">quantity", ">filled", ">price", ">stop price", ">average", "status", "id",
     "client order id",
 )  # fmt: skip
 """Of a table of orders; ">" aligns a column to the right."""

@@ -67,7 +67,11 @@ def cancel(
     if as_json:
         print_lines(canceled)
     else:
-        print_table(ORDER_COLUMNS, [order_cells(order) for order in canceled], "the venue names no canceled orders")
+        print_table(
+            ORDER_COLUMNS,
+            [order_cells(order) for order in canceled],
+            "done; the venue does not say which orders were canceled",
+        )
 
 
 async def _cancel_one(
