@@ -34,7 +34,7 @@ from astra.streams.feed import (
     Ticket,
 )
 from astra.streams.hub import Hub, HubSettings
-from astra.streams.stream import MarketStream
+from astra.streams.stream import MarketStream, StreamStats
 from astra.symbols import AssetType
 from astra.testing import ManualClock, ManualHost, MemoryConnection, MemoryTransport
 
@@ -265,6 +265,7 @@ async def test_a_slow_book_consumer_gets_one_snapshot_in_place_of_its_backlog() 
         by_market = {item.market: item for item in items}
         assert by_market[A.symbol].update_id == 20
         assert by_market[A.symbol].bids[0] == (9.09, 1.0)
+        assert stream.stats == StreamStats(delivered=2, conflated=stream.stats.conflated, lagged=0, queued=0)
         assert stream.stats.conflated > 0
         toy.push(toy.delta("A", 9.5))
         assert [(item.kind, item.update_id) for item in await waiting(stream)] == [(UpdateKind.UPDATE, 21)]

@@ -38,8 +38,6 @@ class SlowPolicy(StrEnum):
 class StreamStats(msgspec.Struct):
     """Counters of one consumer."""
 
-    received: int = 0
-    """Items put into the queue."""
     delivered: int = 0
     """Items handed to the consumer."""
     conflated: int = 0
@@ -104,7 +102,7 @@ class _BookTap(_Tap):
     def put(self, update: OrderbookUpdate) -> None:
         stream = self._stream
         if self.behind:
-            stream.stats.conflated += 1
+            stream._conflated += 1
             return
         if self._alias:
             update = self._renamed(update)
@@ -177,7 +175,9 @@ class MarketStream(Generic[T]):
     ) -> None:
         if max_queue < 1:
             raise BadRequest("max_queue must be at least 1")
-        self.stats = StreamStats()
+        self._delivered = 0
+        self._conflated = 0
+        self._lagged = 0
         self._wanted = list(wanted)
         self._resolve = resolve
         self._start_soon = start_soon
@@ -266,15 +266,15 @@ class MarketStream(Generic[T]):
 
     async def __anext__(self) -> T:
         while True:
+            if self._queue and not self._behind:
+                self._delivered += 1
+                return self._queue.popleft()  # type: ignore[no-any-return]
             if self._behind:
                 update = self._catch_up()
                 if update is not None:
-                    self.stats.delivered += 1
+                    self._delivered += 1
                     return update  # type: ignore[return-value]
                 continue
-            if self._queue:
-                self.stats.delivered += 1
-                return self._queue.popleft()  # type: ignore[no-any-return]
             await self._more()
 
     def batches(self) -> AsyncIterator[list[T]]:
@@ -292,9 +292,14 @@ class MarketStream(Generic[T]):
             items.extend(self._queue)
             self._queue.clear()
             if items:
-                self.stats.delivered += len(items)
+                self._delivered += len(items)
                 return items
             await self._more()
+
+    @property
+    def stats(self) -> StreamStats:
+        """What became of the items so far."""
+        return StreamStats(self._delivered, self._conflated, self._lagged, len(self._queue) + len(self._behind))
 
     def book(self, symbol: str) -> LiveBook:
         """The live book of a market of this stream."""
@@ -358,7 +363,7 @@ class MarketStream(Generic[T]):
                 return
             market = item.market
             self._missed[market] = self._missed.get(market, 0) + 1
-            self.stats.lagged += 1
+            self._lagged += 1
             return
         if self._missed and item.market in self._missed:
             queue.append(Lagged(item.market, self._missed.pop(item.market)))
@@ -376,7 +381,7 @@ class MarketStream(Generic[T]):
                 self._behind[behind] = None
                 if update is not None and update.kind is UpdateKind.SNAPSHOT:
                     behind.snapshots -= 1
-        self.stats.conflated += len(self._queue) + 1
+        self._conflated += len(self._queue) + 1
         self._queue.clear()
         self._wake()
 

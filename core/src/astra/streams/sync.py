@@ -95,6 +95,38 @@ class SyncStats(msgspec.Struct):
 class BookSync:
     """One native book: its levels, its state, and the checks that keep it true. `publish` gets every update."""
 
+    __slots__ = (
+        "_audit_seed",
+        "_audit_until",
+        "_buffer",
+        "_chained",
+        "_effects",
+        "_forbid_crossed",
+        "_low_seeds",
+        "_moved_at",
+        "_next_check_at",
+        "_numbered",
+        "_own_ids",
+        "_phase",
+        "_phase_since",
+        "_quiet_s",
+        "_record",
+        "_record_from",
+        "_seen_id",
+        "_silent_for",
+        "book",
+        "last_id",
+        "publish",
+        "published_id",
+        "reason",
+        "received",
+        "rules",
+        "state",
+        "stats",
+        "symbol",
+        "time",
+    )
+
     def __init__(
         self,
         symbol: str,
