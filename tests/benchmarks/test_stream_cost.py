@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-ROUNDS = 3
+ROUNDS = 5
 GROUPS = {"1 frame a read": (1, 4_000), "20 frames a read": (20, 30_000), "saturated": (0, 40_000)}
 CANDIDATES = ["floor", "astra-picows", "astra-httpx-ws", "cryptofeed", "ccxt"]
 
