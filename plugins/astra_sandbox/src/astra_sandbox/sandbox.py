@@ -140,7 +140,10 @@ class Sandbox:
     ) -> bool | None:
         assert self._tasks is not None
         self._tasks.cancel_scope.cancel()
-        return await self._tasks.__aexit__(kind, error, trace)
+        try:
+            return await self._tasks.__aexit__(kind, error, trace)
+        finally:
+            self._unbind()
 
     @property
     def exchanges(self) -> Sequence[str]:
@@ -175,6 +178,10 @@ class Sandbox:
         """The venue's matching engine: to look at, and to trade against its clients."""
         return self._find(exchange).engine
 
+    def venue(self, exchange: str) -> SandboxVenue:
+        """The venue's protocol: what it can tell of itself beyond what clients see."""
+        return self._find(exchange).venue
+
     def faults(self, exchange: str) -> Faults:
         """The faults of the venue; they hold from the moment they are set."""
         return self._find(exchange).faults
@@ -190,11 +197,11 @@ class Sandbox:
         return list(self._find(exchange).server.outlet.failures)
 
     async def stop(self, exchange: str) -> None:
-        """Kill the venue's server: connections are reset, ports closed. Engine and flow go on."""
+        """Kill the venue's server: connections are reset, new ones refused. Engine and flow go on."""
         await self._find(exchange).server.stop()
 
     async def start(self, exchange: str) -> None:
-        """Bring a stopped server back, on the same ports. Raises `OSError` if one of them was taken meanwhile."""
+        """Bring a stopped server back, on the same ports."""
         server = self._find(exchange).server
         if server.running:
             return

@@ -47,6 +47,8 @@ class VenueServer:
         self.ports: dict[str, int] = {host: (ports or {}).get(host, 0) for host in venue.hosts}
         self._clock = clock
         self._listening: dict[str, socket.socket] = {}
+        self._reserved: dict[str, socket.socket] = {}
+        """The ports of a stopped server."""
         self._connections: dict[HttpConnection, Wire] = {}
         self._late: list[tuple[float, HttpRequest]] = []
         self._scope: anyio.CancelScope | None = None
@@ -64,19 +66,27 @@ class VenueServer:
     def bind(self) -> None:
         """Open the ports. Raises `OSError` naming the port that is taken."""
         try:
-            for host, port in self.ports.items():
-                listening = self._listening[host] = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-                listening.setblocking(False)
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    listening.bind((LOOPBACK, port))
-                except OSError as error:
-                    raise OSError(error.errno, f"{self.venue.exchange} {host}: port {port}: {error.strerror}") from None
+            for host in self.ports:
+                reserved = self._reserved.pop(host, None)
+                listening = self._listening[host] = self._taken(host) if reserved is None else reserved
                 listening.listen(BACKLOG)
                 self.ports[host] = listening.getsockname()[1]
         except OSError:
             self.unbind()
             raise
+
+    def _taken(self, host: str) -> socket.socket:
+        """A socket that has the host's port and does not listen."""
+        port = self.ports[host]
+        taken = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        taken.setblocking(False)
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind((LOOPBACK, port))
+        except OSError as error:
+            taken.close()
+            raise OSError(error.errno, f"{self.venue.exchange} {host}: port {port}: {error.strerror}") from None
+        return taken
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Serve the bound ports until `stop` is called or the task is cancelled; connections end with a reset."""
@@ -96,10 +106,14 @@ class VenueServer:
             self._stopped.set()
 
     async def stop(self) -> None:
-        """Reset all connections and close the ports; returns when that is done."""
+        """Reset all connections and refuse new ones; returns when that is done.
+
+        The ports stay taken, or the system might give one of them to a client's connection meanwhile.
+        """
         if self._scope is not None:
             self._scope.cancel()
             await self._stopped.wait()
+            self._reserved = {host: self._taken(host) for host in self.ports}
 
     def tick(self) -> None:
         """Every beat: late requests arrive, sessions send what is due, all leaves in one write a connection."""
@@ -123,9 +137,10 @@ class VenueServer:
 
     def unbind(self) -> None:
         """Close the ports."""
-        for listening in self._listening.values():
-            listening.close()
+        for taken in (*self._listening.values(), *self._reserved.values()):
+            taken.close()
         self._listening.clear()
+        self._reserved.clear()
 
     async def _accept(self, host: str, listening: socket.socket, tasks: anyio.abc.TaskGroup) -> None:
         while True:
