@@ -56,6 +56,13 @@ class Copies:
         assert not bids or not asks or max(bids) < min(asks), f"{update.market} is crossed"
 
 
+def true_id(sandbox: Sandbox, market: Market) -> int:
+    """The venue's id of the book's last change."""
+    venue: Any = sandbox.venue(market.exchange)
+    change, _, _ = sandbox.engine(market.exchange).depth(market.symbol, 1)
+    return int(venue.update_id(market.symbol, change))
+
+
 def truth(sandbox: Sandbox, market: Market) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
     """The engine's book in base units."""
     _, bids, asks = sandbox.engine(market.exchange).depth(market.symbol, 10_000)
@@ -102,7 +109,9 @@ async def standstill(sandbox: Sandbox, astra: Astra, stream: MarketStream[Any], 
     def settled() -> bool:
         for market in markets:
             book = stream.book(market.symbol)
-            if book.state is not BookState.LIVE or (book.bids(), book.asks()) != truth(sandbox, market):
+            if book.state is not BookState.LIVE or book.update_id != true_id(sandbox, market):
+                return False
+            if (book.bids(), book.asks()) != truth(sandbox, market):
                 return False
         return True
 
@@ -110,9 +119,14 @@ async def standstill(sandbox: Sandbox, astra: Astra, stream: MarketStream[Any], 
         await until(settled, 45.0)
     except TimeoutError:
         wrong = {
-            market.symbol: (stream.book(market.symbol).state, stream.book(market.symbol).reason)
+            market.symbol: (
+                stream.book(market.symbol).state,
+                stream.book(market.symbol).reason,
+                stream.book(market.symbol).update_id - true_id(sandbox, market),
+            )
             for market in markets
-            if (stream.book(market.symbol).bids(), stream.book(market.symbol).asks()) != truth(sandbox, market)
+            if stream.book(market.symbol).update_id != true_id(sandbox, market)
+            or (stream.book(market.symbol).bids(), stream.book(market.symbol).asks()) != truth(sandbox, market)
         }
         raise AssertionError(f"books that never became the engine's: {wrong}") from None
 
@@ -174,7 +188,9 @@ async def test_with_every_fault_on_books_are_right_or_say_that_they_are_not(exch
             faults.cut_connection = 0.0005
             faults.reset_request = 0.1
             faults.lost_answer = 0.05
+            faults.late_request = 0.05
             faults.server_error = 0.1
+            faults.server_error_after = 0.05
             faults.rate_limited = 0.02
             faults.clock_skew_ms = 400
             await anyio.sleep(6.0)
@@ -182,7 +198,8 @@ async def test_with_every_fault_on_books_are_right_or_say_that_they_are_not(exch
             await anyio.sleep(4.0)
             for name in ("drop_frame", "repeat_frame", "reorder_frame", "cut_connection", "reset_request"):
                 setattr(faults, name, 0.0)
-            faults.lost_answer = faults.server_error = faults.rate_limited = 0.0
+            faults.lost_answer = faults.late_request = faults.server_error = faults.server_error_after = 0.0
+            faults.rate_limited = 0.0
             faults.clock_skew_ms = 0
             assert copies.stale > 0, "the faults did nothing"
             await until(lambda: all_in(stream, markets, BookState.LIVE), 60.0)
