@@ -323,6 +323,15 @@ async def test_refusals_pass_untouched() -> None:
     assert not desk.count("resolve_order")
 
 
+async def test_the_deciding_question_is_asked_as_soon_as_it_can_be() -> None:
+    desk = Desk(place_order=lost(), resolve_order=[], lifetime_s=4.3)
+    desk.answers["resolve_order"] = lambda *args: desk.clock.now < 4.3
+    with pytest.raises(VenueUnavailable):
+        await desk.place()
+    assert desk.clock.now == pytest.approx(4.3)
+    assert desk.count("resolve_order") <= 7
+
+
 async def test_a_late_request_is_never_called_not_placed() -> None:
     """The venue takes requests for 5 s; this one arrives after 4.8 s, after several looks found nothing."""
     desk = Desk(place_order=lost(), resolve_order=[])

@@ -24,7 +24,7 @@ from astra.models.orders import Fill, MarginMode, Order, OrderChange, OrderRef, 
 from astra.net.http import AnswerLost
 from astra.venue import MarketTable
 from astra_binance.errors import ErrorBody, Failure, error_of
-from astra_binance.rest import FamilyRest
+from astra_binance.rest import FamilyRest, Placement
 from astra_binance.settings import BinanceOrderOptions
 from astra_binance.signing import Value, plain
 
@@ -179,7 +179,7 @@ class FamilyTrading:
         # Ids may be used again once their order is done: an old order under this id is not the one meant.
         oldest = placement.stamped - SKEW_MS if placement else since - REUSE_MS
         try:
-            order = await self.get(market, OrderRef(client_order_id=client_order_id), credentials)
+            order = await self.placed(market, client_order_id, credentials, placement)
         except OrderNotFound:
             order = None
         if order is not None and (order.created_time is None or order.created_time >= oldest):
@@ -187,6 +187,12 @@ class FamilyTrading:
         if asked_ms - stamped <= self.rest.recv_window_ms + RESOLVE_MARGIN_MS:
             return True
         return placement is not None and placement.conditional and not self.finds_done_conditionals
+
+    async def placed(
+        self, market: Market, client_order_id: str, credentials: Credentials, placement: Placement | None
+    ) -> Order:
+        """The order of a placement, looked up where it was sent to (None: that is not known)."""
+        return await self.get(market, OrderRef(client_order_id=client_order_id), credentials)
 
     finds_done_conditionals: ClassVar[bool] = True
     """Can a conditional order still be looked up when it is no longer open?"""

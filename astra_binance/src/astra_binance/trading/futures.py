@@ -30,6 +30,7 @@ from astra.models.orders import (
 from astra.models.trades import Side
 from astra.trading.checks import native_quantity
 from astra_binance.errors import NO_CHANGE_NEEDED
+from astra_binance.rest import Placement
 from astra_binance.settings import COINM, USDM
 from astra_binance.trading.base import DAY_MS, BatchRules, CancelRules, FamilyTrading, FillHistory, Parameters
 from astra_binance.trading.terms import (
@@ -384,6 +385,14 @@ class FuturesTrading(FamilyTrading):
         else:
             algo = await self._algo(market, ref, credentials)
         return await self._followed(market, algo, credentials) if algo.triggered else algo.order(market)
+
+    async def placed(
+        self, market: Market, client_order_id: str, credentials: Credentials, placement: Placement | None
+    ) -> Order:
+        ref = OrderRef(client_order_id=client_order_id)
+        if placement is not None and not placement.conditional:
+            return await self._ordinary(market, ref, credentials)
+        return await self.get(market, ref, credentials)
 
     async def _ordinary(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
         params: Parameters = [("symbol", market.native_symbol), *self.ref_params(ref)]

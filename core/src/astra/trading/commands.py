@@ -308,7 +308,7 @@ class Commands:
                 undecided |= answer is not False
             return undecided
 
-        return await find_out(look, evidence, self._clock, timeout_s)
+        return await find_out(look, evidence, self._clock, timeout_s, self._lifetime_s(market))
 
     # -- cancelling and amending --------------------------------------------------------------------------------
 
@@ -435,7 +435,7 @@ class Commands:
                 return order
             return not (order.status.is_open and dead_at is not None and began >= dead_at)
 
-        return await find_out(look, evidence, self._clock, self._resolve_s)
+        return await find_out(look, evidence, self._clock, self._resolve_s, lifetime_s)
 
     # -- tools --------------------------------------------------------------------------------------------------
 

@@ -20,8 +20,8 @@ from astra.net.http import AnswerLost, HttpClient, Request, Response, Sign
 
 logger = logging.getLogger("astra.trading")
 
-FIRST_PAUSE_S = 0.1
-LONGEST_PAUSE_S = 1.0
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 2.0
 """Between two questions; the pause doubles from the first to the longest."""
 
 Look = Callable[[], Awaitable[Order | bool]]
@@ -96,9 +96,15 @@ class Finding(msgspec.Struct, frozen=True):
     error: Exception | None = None
 
 
-async def find_out(look: Look, evidence: Evidence, clock: Clock, timeout_s: float) -> Finding:
-    """Ask with `look` again and again, and listen for `evidence`, until either knows or `timeout_s` are over."""
-    deadline = clock.monotonic() + timeout_s
+async def find_out(
+    look: Look, evidence: Evidence, clock: Clock, timeout_s: float, conclusive_s: float | None = None
+) -> Finding:
+    """Ask with `look` again and again, and listen for `evidence`, until either knows or `timeout_s` are over.
+
+    `conclusive_s`: from then on a question decides (the command can no longer arrive): one is asked at that moment.
+    """
+    began = clock.monotonic()
+    deadline = began + timeout_s
     pause_s = FIRST_PAUSE_S
     error: Exception | None = None
     while True:
@@ -109,8 +115,13 @@ async def find_out(look: Look, evidence: Evidence, clock: Clock, timeout_s: floa
             return Finding(answer, True)
         if answer is False:
             return Finding(None, False)
-        wait_s = max(pause_s, error.retry_after or 0.0) if isinstance(error, RateLimited) else pause_s
-        left_s = deadline - clock.monotonic()
+        now = clock.monotonic()
+        wait_s = pause_s
+        if conclusive_s is not None and now < began + conclusive_s < now + 1.5 * wait_s:
+            wait_s = began + conclusive_s - now
+        if isinstance(error, RateLimited):
+            wait_s = max(wait_s, error.retry_after or 0.0)
+        left_s = deadline - now
         if await clock.wait(evidence.told, min(wait_s, left_s)):
             return Finding(evidence.order, True)
         if wait_s >= left_s:
