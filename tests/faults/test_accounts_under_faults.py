@@ -61,11 +61,13 @@ class Ledger:
 
 
 @asynccontextmanager
-async def account(exchange: str, **sandbox: Any) -> AsyncIterator[tuple[Sandbox, Astra, Any, Ledger, list[Market]]]:
+async def account(
+    exchange: str, audit_s: float = 900.0, **sandbox: Any
+) -> AsyncIterator[tuple[Sandbox, Astra, Any, Ledger, list[Market]]]:
     """A sandbox with still books, and a consumer of the default account's stream that is live."""
     async with Sandbox([exchange], pace=0.0, **sandbox) as venue:
         settings = venue.settings
-        settings["venues"][exchange]["streams"] = {"backoff_cap_s": 1.0}
+        settings["venues"][exchange]["streams"] = {"backoff_cap_s": 1.0, "audit_accounts_every_s": audit_s}
         async with Astra(settings=settings, credentials=[venue.credentials(exchange)]) as astra:
             listed = [m for m in await astra.list_markets(exchange) if m.status is MarketStatus.ACTIVE]
             ledger = Ledger()
@@ -122,6 +124,17 @@ def trade(engine: MatchingEngine, market: Market, number: int) -> None:
         client_order_id=f"past-{number}-{market.product}",
     )
     engine.place(me, order)
+
+
+async def trade_until(engine: MatchingEngine, markets: Sequence[Market], fills: int) -> None:
+    """Trade in all markets until the account has so many fills."""
+    me = engine.account("default")
+    assert me is not None
+    numbers = itertools.count(len(engine.orders(me)))
+    while len(engine.fills(me)) < fills:
+        for market in markets:
+            trade(engine, market, next(numbers))
+        await anyio.sleep(0.01)
 
 
 def native(fill: EngineFill) -> tuple[Any, ...]:
@@ -192,26 +205,29 @@ async def test_an_account_is_true_again_after_its_connection_was_lost_during_500
             far = market.floor_price(bids[0].price * Decimal("0.97"))
             size = {"contracts": Decimal(20)} if market.is_inverse else {"quantity": (market.min_quantity or 1) * 200}
             await astra.place_order(market.symbol, OrderRequest(side="BUY", price=far, **size))
-        numbers = itertools.count()
-
-        async def trade_until(fills: int) -> None:
-            me = engine.account("default")
-            assert me is not None
-            while len(engine.fills(me)) < fills:
-                for market in markets:
-                    trade(engine, market, next(numbers))
-                await anyio.sleep(0.01)
-
-        await trade_until(FILLS // 10)
+        await trade_until(engine, markets, FILLS // 10)
         await sandbox.stop(exchange)
-        await trade_until(FILLS // 2)
+        await trade_until(engine, markets, FILLS // 2)
         await sandbox.start(exchange)
-        await trade_until(FILLS * 7 // 10)
+        await trade_until(engine, markets, FILLS * 7 // 10)
         await until(lambda: is_live(stream))
         sandbox.faults(exchange).cut_connection = 0.02
-        await trade_until(FILLS)
+        await trade_until(engine, markets, FILLS)
         sandbox.faults(exchange).cut_connection = 0.0
         await settled(engine, stream, ledger, products)
         assert all(ledger.lost[product] for product in products)
         assert len(ledger.fills) >= FILLS
+        assert not sandbox.failures(exchange)
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+async def test_an_account_whose_events_are_lost_and_disordered_is_true_after_the_next_audit(exchange: str) -> None:
+    async with account(exchange, audit_s=2.0, seed=12) as (sandbox, _, stream, ledger, listed):
+        engine, faults = sandbox.engine(exchange), sandbox.faults(exchange)
+        markets = one_of_each(listed, engine)
+        faults.drop_frame = faults.repeat_frame = faults.reorder_frame = 0.05
+        await trade_until(engine, markets, FILLS // 2)
+        faults.drop_frame = faults.repeat_frame = faults.reorder_frame = 0.0
+        await settled(engine, stream, ledger, sorted({market.product for market in markets}))
+        assert not sum(ledger.lost.values()), "no connection was lost: the stream was live all the while"
         assert not sandbox.failures(exchange)
