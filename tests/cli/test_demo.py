@@ -19,6 +19,8 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from astra_cli.exits import ExitCode
 from astra_cli.main import main
 
+pytestmark = pytest.mark.slow
+
 PRODUCTS = {"spot", "usdm", "coinm", "options"}
 
 

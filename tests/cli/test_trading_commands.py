@@ -22,6 +22,8 @@ from astra_cli.commands.place import TYPES
 from astra_cli.exits import ExitCode
 from astra_sandbox import Sandbox
 
+pytestmark = pytest.mark.slow
+
 SPOT = "BINANCE-SPOT-BTC-USDT"
 PERP = "BINANCE-PERP-BTC-USDT"
 COINM = "BINANCE-PERP-BTC-USD-COINM"
