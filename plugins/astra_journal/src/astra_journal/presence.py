@@ -55,7 +55,11 @@ def is_present(path: Path) -> bool:
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode = MEMORY")  # nothing is ever written: no file beside it
+    try:
+        connection.execute("PRAGMA journal_mode = MEMORY")  # nothing is ever written: no file beside it
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
