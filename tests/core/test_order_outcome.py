@@ -437,6 +437,20 @@ async def test_the_lost_orders_of_a_batch_are_resolved_one_by_one() -> None:
     assert isinstance((await desk.commands.place_batch([orders[2]], ACCOUNT))[0], Order)
 
 
+async def test_a_batch_whose_answer_is_lost_as_a_whole_is_resolved_order_by_order() -> None:
+    desk = Desk(
+        place_orders=lost("place_orders"),
+        cancel_orders=lost("cancel_orders"),
+        resolve_order=lambda market, name, since, account: told(client_order_id=name),
+        get_order=lambda market, ref, account: told(client_order_id=ref.client_order_id, status="CANCELED"),
+    )
+    placed = await desk.commands.place_batch([(MARKET, limit(client_order_id=name)) for name in "ab"], ACCOUNT)
+    assert placed == [told(client_order_id=name) for name in "ab"]
+    refs = [(MARKET, OrderRef(client_order_id=name)) for name in "ab"]
+    canceled = await desk.commands.cancel_batch(refs, ACCOUNT)
+    assert canceled == [told(client_order_id=name, status="CANCELED") for name in "ab"]
+
+
 # --- cancelling and amending ---------------------------------------------------------------------------------------
 
 

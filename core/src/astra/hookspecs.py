@@ -122,7 +122,7 @@ class VenueSpecs:
 
     @hookspec(firstresult=True)
     def stream_account(self, credentials: Credentials) -> Stream[AccountEvent]:  # type: ignore[empty-body]
-        """Own orders, fills, balances and positions as they change."""
+        """Own orders, fills, balances and positions as they change; `AccountStatus` says what can be relied on."""
 
     @hookspec(firstresult=True)
     async def resolve_order(  # type: ignore[empty-body]

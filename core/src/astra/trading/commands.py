@@ -169,6 +169,8 @@ class Commands:
             answers: Sequence[Order | Exception] = await self._hooks["place_orders"](orders, account)
             if len(answers) != len(orders):
                 raise ValueError(f"{len(answers)} answers to {len(orders)} orders")
+        except OrderOutcomeUnknown as lost:
+            answers = [self._each(lost, market, order) for market, order in orders]
         except AstraError as error:
             for one in sent:
                 one.alive = _may_be_alive(error)
@@ -330,6 +332,8 @@ class Commands:
                 results: list[Order | Exception] = list(await self._hooks["cancel_orders"](refs, account))
                 if len(results) != len(refs):
                     raise ValueError(f"{len(results)} answers to {len(refs)} cancels")
+            except OrderOutcomeUnknown as lost:
+                results = [self._each(lost, market, ref) for market, ref in refs]
             except AstraError:
                 raise
             except Exception as error:  # noqa: BLE001 - logged, and the outcomes are unknown
@@ -445,6 +449,18 @@ class Commands:
         evidence = Evidence(proves)
         with contextlib.nullcontext() if self._watch is None else self._watch.evidence(account, evidence):
             yield evidence
+
+    def _each(self, lost: OrderOutcomeUnknown, market: Market, order: OrderRequest | OrderRef) -> OrderOutcomeUnknown:
+        """What a batch whose answer is lost means for one of its orders."""
+        return OrderOutcomeUnknown(
+            lost.message,
+            exchange=self._exchange,
+            market=market.symbol,
+            operation=lost.operation,
+            client_order_id=order.client_order_id,
+            order_id=order.id if isinstance(order, OrderRef) else None,
+            code=lost.code,
+        )
 
     def _failed(
         self,
