@@ -6,7 +6,10 @@ import json
 import os
 import shlex
 import signal
+import socket
+import socketserver
 import subprocess
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from decimal import Decimal
@@ -14,7 +17,6 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio.abc import SocketAttribute, SocketStream
 
 from astra import Astra
 from astra.models.orders import OrderType
@@ -331,49 +333,63 @@ async def test_a_cancel_of_unknown_outcome_says_how_to_find_out(
     assert done.err.splitlines()[-1].strip() == f"astra orders {SPOT} --client-order-id c1"
 
 
+class SwallowingRelay(socketserver.ThreadingTCPServer):
+    """A relay to the venue that swallows commands. It runs in threads of its own: whoever hangs up, and when, is no
+    matter of the test's event loop."""
+
+    daemon_threads = True
+
+    def __init__(self, venue: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Relayed)
+        self.venue = venue
+        self.swallowed = threading.Event()
+
+
+class _Relayed(socketserver.BaseRequestHandler):
+    server: SwallowingRelay
+
+    def handle(self) -> None:
+        with socket.create_connection(("127.0.0.1", self.server.venue)) as upstream, suppress(OSError):
+            answers = threading.Thread(target=self.answer, args=(upstream,))
+            answers.start()
+            try:
+                while chunk := self.request.recv(65536):
+                    if chunk.startswith(b"POST "):
+                        self.server.swallowed.set()
+                    else:
+                        upstream.sendall(chunk)
+            finally:
+                upstream.shutdown(socket.SHUT_RDWR)
+                answers.join()
+
+    def answer(self, upstream: socket.socket) -> None:
+        with suppress(OSError):
+            while chunk := upstream.recv(65536):
+                self.request.sendall(chunk)
+
+
 async def test_an_interrupted_placement_says_how_to_find_out(terminal: Any, low: str) -> None:
     """The venue's REST host behind a relay that swallows commands: the placement hangs until Ctrl-C."""
-    swallowed = anyio.Event()
     venue = terminal.environment["ASTRA_VENUES__BINANCE__HOSTS__SPOT_REST"].rpartition(":")[2]
-
-    async def relay(client: SocketStream) -> None:
-        async with (
-            client,
-            await anyio.connect_tcp("127.0.0.1", int(venue)) as upstream,
-            anyio.create_task_group() as both,
-        ):
-
-            async def back() -> None:
-                with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-                    async for chunk in upstream:
-                        await client.send(chunk)
-
-            both.start_soon(back)
-            # The interrupted command goes without a farewell.
-            with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-                async for chunk in client:
-                    if chunk.startswith(b"POST "):
-                        swallowed.set()
-                    else:
-                        await upstream.send(chunk)
-            both.cancel_scope.cancel()
-
-    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
-        tasks.start_soon(listener.serve, relay)
-        port = listener.extra(SocketAttribute.local_port)
-        process = await anyio.open_process(
-            terminal.command("place", SPOT, "buy", "0.01", "--price", low, "--client-order-id", "i1", "--yes"),
-            env=terminal.environment | {"ASTRA_VENUES__BINANCE__HOSTS__SPOT_REST": f"http://127.0.0.1:{port}"},
-            stdin=subprocess.DEVNULL,
-        )
-        with anyio.fail_after(60):
+    with SwallowingRelay(int(venue)) as relay:
+        serving = threading.Thread(target=relay.serve_forever)
+        serving.start()
+        try:
+            hosts = {"ASTRA_VENUES__BINANCE__HOSTS__SPOT_REST": f"http://127.0.0.1:{relay.server_address[1]}"}
+            process = await anyio.open_process(
+                terminal.command("place", SPOT, "buy", "0.01", "--price", low, "--client-order-id", "i1", "--yes"),
+                env=terminal.environment | hosts,
+                stdin=subprocess.DEVNULL,
+            )
             async with process:
                 assert process.stderr is not None
-                await swallowed.wait()
+                assert await anyio.to_thread.run_sync(relay.swallowed.wait, 60)
                 process.send_signal(signal.SIGINT)
                 told = b"".join([chunk async for chunk in process.stderr]).decode()
                 assert await process.wait() == ExitCode.INTERRUPTED
-        tasks.cancel_scope.cancel()
+        finally:
+            relay.shutdown()
+            serving.join()
     assert "interrupted: the order may have been placed" in told
     assert told.strip().splitlines()[-1].strip() == f"astra orders {SPOT} --client-order-id i1"
 

@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import time
+import urllib.parse
 from decimal import Decimal
 
 import anyio
@@ -403,3 +404,18 @@ def test_no_installed_sandbox_is_a_configuration_error():
 
     with pytest.raises(ConfigError, match="install"):
         Sandbox(plugins=Plugins(entry_points=list))
+
+
+async def test_clients_that_reset_half_a_request_end_nothing_but_themselves(hosts, client):
+    """A connection that the client has reset already cannot be shut down: that once ended the whole sandbox."""
+    address = urllib.parse.urlsplit(hosts["rest"] if "rest" in hosts else next(iter(hosts.values())))
+
+    def hang_up() -> None:
+        for _ in range(40):
+            half = socket.create_connection((address.hostname, address.port))
+            half.sendall(b"GET /half HTTP")
+            half.shutdown(socket.SHUT_RDWR)
+            half.close()
+
+    await anyio.to_thread.run_sync(hang_up)
+    assert (await client.get("/echo")).status_code < 500

@@ -69,7 +69,10 @@ class Wire:
         await self.drain()
         if self.broken:
             return
-        self._sock.shutdown(socket.SHUT_WR)
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            return  # the client has reset the connection: there is nobody left to say goodbye to
         for _ in range(MOST_IGNORED_BYTES // READ_BYTES):
             if not await self.read():
                 return
