@@ -6,6 +6,7 @@ from typing import Any
 
 from astra.models.orders import OrderStatus, OrderType
 from astra.sandbox import EngineOrder, NewOrder
+from astra.sandbox.toolkit import fixed
 from astra_binance.sandbox.calls import Call, Endpoint, Routes, Security, names
 from astra_binance.sandbox.catalogue import Catalogue, Listing
 from astra_binance.sandbox.futures_rest import (
@@ -33,7 +34,7 @@ from astra_binance.sandbox.orders import (
     within,
 )
 from astra_binance.sandbox.refusals import unknown_order
-from astra_binance.sandbox.wire import Family, Params, Refusal, fixed, missing, not_required
+from astra_binance.sandbox.wire import Family, Params, Refusal, missing, not_required
 
 _WEEK_MS = 7 * 86_400_000
 _MOST_OPEN = 200

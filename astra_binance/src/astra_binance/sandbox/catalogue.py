@@ -10,9 +10,10 @@ import msgspec
 
 from astra.models.markets import Market, MarketStatus
 from astra.sandbox import Exchange
+from astra.sandbox.toolkit import fixed, plain, scale_of
 from astra.symbols import AssetType
 from astra_binance.sandbox.refusals import invalid_symbol
-from astra_binance.sandbox.wire import Family, Params, Refusal, fixed, illegal, plain, scale_of
+from astra_binance.sandbox.wire import Family, Params, Refusal, illegal
 
 PERPETUAL_DELIVERY = 4_133_404_800_000
 """`deliveryDate` of contracts without one: 2100-12-25."""

@@ -8,9 +8,10 @@ from typing import Protocol
 
 from astra.models.trades import Side
 from astra.sandbox import Amount, BookChange, Exchange, PublicTrade
+from astra.sandbox.toolkit import text_of
 from astra_binance.sandbox.catalogue import Listing
 from astra_binance.sandbox.tape import Aggregate
-from astra_binance.sandbox.wire import Family, text_of
+from astra_binance.sandbox.wire import Family
 
 ZERO = Decimal(0)
 

@@ -8,11 +8,12 @@ from typing import Any
 
 from astra.models.orders import PositionSide
 from astra.sandbox import Account, EngineBalance, EnginePosition, Exchange
+from astra.sandbox.toolkit import fixed, plain
 from astra_binance.sandbox.calls import Call, Endpoint, Routes, Security, names
 from astra_binance.sandbox.catalogue import Catalogue, Listing
 from astra_binance.sandbox.futures_rest import FuturesOrders, position_side_text
 from astra_binance.sandbox.orders import OrderDesk
-from astra_binance.sandbox.wire import Family, Refusal, fixed, illegal, plain
+from astra_binance.sandbox.wire import Family, Refusal, illegal
 
 _DEFAULT_LEVERAGE = 20
 _MOST_LEVERAGE = 125

@@ -9,6 +9,7 @@ from typing import Any
 from astra.models.orders import Liquidity, OrderType, PositionSide, TimeInForce
 from astra.models.trades import Side
 from astra.sandbox import Account, EngineFill, EngineOrder, NewOrder, Reject
+from astra.sandbox.toolkit import fixed, plain
 from astra_binance.sandbox.calls import Call, Endpoint, Routes, Security, names
 from astra_binance.sandbox.catalogue import Catalogue, Listing
 from astra_binance.sandbox.market_rest import PREFIX
@@ -29,7 +30,7 @@ from astra_binance.sandbox.orders import (
     within,
 )
 from astra_binance.sandbox.refusals import refusal_of, unknown_order
-from astra_binance.sandbox.wire import Family, Params, Refusal, fixed, illegal, missing, not_required, plain
+from astra_binance.sandbox.wire import Family, Params, Refusal, illegal, missing, not_required
 
 _WEEK_MS = 7 * 86_400_000
 _GTD_LEAST_MS = 600_000

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import msgspec
 
+from astra.sandbox.toolkit import Window
 from astra_binance.sandbox.wire import Family, Refusal
 
 MINUTE_MS = 60_000
@@ -56,33 +55,6 @@ class SandboxLimits(msgspec.Struct):
     )
     connection_life_ms: int = 24 * 3600 * 1000
     listen_key_life_ms: int = MINUTE_MS * 60
-
-
-class Window:
-    """A counter that starts anew at every multiple of its length."""
-
-    def __init__(self, length_ms: int) -> None:
-        self.length_ms = length_ms
-        self.start = -1
-        self.used = 0
-
-    def _turn(self, now_ms: int) -> None:
-        start = now_ms - now_ms % self.length_ms
-        if start != self.start:
-            self.start = start
-            self.used = 0
-
-    def add(self, amount: int, now_ms: int) -> int:
-        self._turn(now_ms)
-        self.used += amount
-        return self.used
-
-    def count(self, now_ms: int) -> int:
-        self._turn(now_ms)
-        return self.used
-
-    def left_ms(self, now_ms: int) -> int:
-        return self.length_ms - now_ms % self.length_ms
 
 
 class _Address:
@@ -224,16 +196,3 @@ class Meter:
             rows.append(row("ORDERS", "MINUTE", 1, limits.futures_orders_per_minute))
             rows.append(row("ORDERS", "SECOND", 10, limits.futures_orders_per_10s))
         return rows
-
-
-class MessageRate:
-    """Messages of one connection within the last second."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._times: deque[int] = deque(maxlen=most)
-
-    def exceeded(self, now_ms: int) -> bool:
-        full = len(self._times) == self._most and now_ms - self._times[0] < 1000
-        self._times.append(now_ms)
-        return full

@@ -9,6 +9,7 @@ from typing import Any
 from astra.models.orders import Liquidity, OrderType, TimeInForce
 from astra.models.trades import Side
 from astra.sandbox import Account, EngineFill, EngineOrder, NewOrder
+from astra.sandbox.toolkit import fixed, plain
 from astra_binance.sandbox.calls import Call, Endpoint, Routes, Security, names
 from astra_binance.sandbox.catalogue import Catalogue, Listing, option_side
 from astra_binance.sandbox.futures_rest import params_of_json
@@ -25,7 +26,7 @@ from astra_binance.sandbox.orders import (
     within,
 )
 from astra_binance.sandbox.refusals import unknown_order
-from astra_binance.sandbox.wire import Family, Params, Refusal, fixed, plain
+from astra_binance.sandbox.wire import Family, Params, Refusal
 
 _FIVE_DAYS_MS = 5 * 86_400_000
 _MOST_IN_BATCH = 10

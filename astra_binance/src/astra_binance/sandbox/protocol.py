@@ -18,6 +18,7 @@ from astra.sandbox import (
     SandboxSession,
     SandboxVenue,
 )
+from astra.sandbox.toolkit import answer
 from astra_binance.sandbox.algo_rest import AlgoOrders
 from astra_binance.sandbox.calls import Call, Endpoint, Routes, Security
 from astra_binance.sandbox.catalogue import Catalogue
@@ -35,7 +36,7 @@ from astra_binance.sandbox.sessions import StreamSession, parse_target
 from astra_binance.sandbox.spot_rest import SpotAccount
 from astra_binance.sandbox.tape import Tape
 from astra_binance.sandbox.users import UserDesk
-from astra_binance.sandbox.wire import Family, Params, Refusal, answer
+from astra_binance.sandbox.wire import Family, Params, Refusal
 from astra_binance.sandbox.ws_api import CONNECTION_WEIGHT, WebSocketApiSession
 
 _FAMILY_OF_HOST = {

@@ -8,6 +8,7 @@ from typing import Any
 
 from astra.models.orders import Liquidity
 from astra.sandbox import EngineBalance, EngineOrder, EnginePosition, OrderEvent
+from astra.sandbox.toolkit import fixed, plain
 from astra_binance.sandbox.algo_rest import algo_status
 from astra_binance.sandbox.catalogue import Listing, option_side
 from astra_binance.sandbox.feeds import ZERO
@@ -26,7 +27,7 @@ from astra_binance.sandbox.orders import (
     tag_of,
     waits,
 )
-from astra_binance.sandbox.wire import Family, fixed, plain
+from astra_binance.sandbox.wire import Family
 
 _SPOT_EXECUTIONS = {
     "NEW": "NEW",

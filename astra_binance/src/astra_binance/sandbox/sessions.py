@@ -9,9 +9,10 @@ from urllib.parse import unquote
 import msgspec
 
 from astra.sandbox import Link, SandboxSession
+from astra.sandbox.toolkit import EventRate, split_form, text_of
 from astra_binance.sandbox.hub import Hub, plane_of
-from astra_binance.sandbox.limits import MessageRate, SandboxLimits
-from astra_binance.sandbox.wire import Family, split_form, text_of
+from astra_binance.sandbox.limits import SandboxLimits
+from astra_binance.sandbox.wire import Family
 
 _METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
 POLICY_VIOLATION = 1008
@@ -38,7 +39,7 @@ class Upkeep:
         self._opened = now_ms
         self._pinged = now_ms
         self._unanswered: dict[bytes, int] = {}
-        self._rate = MessageRate(limits.messages_per_second[family])
+        self._rate = EventRate(limits.messages_per_second[family])
         self.over = False
 
     def message(self, now_ms: int) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from astra.models.orders import Liquidity, OrderType, TimeInForce
 from astra.models.trades import Side
 from astra.sandbox import Account, EngineFill, EngineOrder, NewOrder, Reject
+from astra.sandbox.toolkit import fixed
 from astra_binance.sandbox.calls import Call, Endpoint, Routes, Security, names
 from astra_binance.sandbox.catalogue import Catalogue, Listing
 from astra_binance.sandbox.orders import (
@@ -26,7 +27,7 @@ from astra_binance.sandbox.orders import (
     within,
 )
 from astra_binance.sandbox.refusals import refusal_of, unknown_order
-from astra_binance.sandbox.wire import Family, Params, Refusal, fixed, missing, not_required
+from astra_binance.sandbox.wire import Family, Params, Refusal, missing, not_required
 
 _DAY_MS = 86_400_000
 _TYPES = {

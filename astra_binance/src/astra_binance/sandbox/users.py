@@ -20,6 +20,7 @@ from astra.sandbox import (
     OrderEvent,
     PositionEvent,
 )
+from astra.sandbox.toolkit import text_of
 from astra_binance.sandbox import reports
 from astra_binance.sandbox.calls import Call, Endpoint, Routes, Security, names
 from astra_binance.sandbox.catalogue import Catalogue, Listing
@@ -27,7 +28,7 @@ from astra_binance.sandbox.feeds import Subscriber
 from astra_binance.sandbox.limits import SandboxLimits
 from astra_binance.sandbox.market_rest import PREFIX
 from astra_binance.sandbox.orders import in_algo_service, tag_of
-from astra_binance.sandbox.wire import Family, Refusal, text_of
+from astra_binance.sandbox.wire import Family, Refusal
 
 ZERO = Decimal(0)
 

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, TypeVar
-from urllib.parse import unquote_plus
 
 import msgspec
 
-from astra.sandbox import HttpResponse
+from astra.sandbox.toolkit import split_form
 
 _DECIMAL = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?")
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
@@ -47,48 +46,6 @@ class Refusal(Exception):
     @property
     def body(self) -> dict[str, Any]:
         return {"code": self.code, "msg": self.message, **self.extra}
-
-
-def answer(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpResponse:
-    """A JSON answer; `bytes` go out as they are."""
-    payload = body if isinstance(body, bytes) else msgspec.json.encode(body)
-    return HttpResponse(status=status, body=payload, headers=dict(headers or {}))
-
-
-def text_of(value: Any) -> str:
-    """A JSON text frame."""
-    return msgspec.json.encode(value).decode()
-
-
-def fixed(value: Decimal | None, scale: int) -> str:
-    """A number with so many decimals, as the venue prints amounts."""
-    return format(value if value is not None else Decimal(0), f".{scale}f")
-
-
-def plain(value: Decimal | None) -> str:
-    """A number without superfluous zeros and without an exponent."""
-    text = format(value if value is not None else Decimal(0), "f")
-    if "." in text:
-        text = text.rstrip("0").rstrip(".")
-    return "0" if text in ("", "-0") else text
-
-
-def scale_of(step: Decimal | None, default: int = 8) -> int:
-    """How many decimals a tick or step has as written ("0.10" has two)."""
-    if step is None:
-        return default
-    exponent = step.as_tuple().exponent
-    return max(0, -exponent) if isinstance(exponent, int) else default
-
-
-def split_form(text: str) -> list[tuple[str, str]]:
-    """The percent-decoded pairs of a query string or form body, in order."""
-    pairs = []
-    for part in text.split("&"):
-        if part:
-            name, _, value = part.partition("=")
-            pairs.append((unquote_plus(name), unquote_plus(value)))
-    return pairs
 
 
 class Params:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from astra.sandbox import Account, Exchange, Link, Reject, SandboxSession
+from astra.sandbox.toolkit import split_form, text_of
 from astra_binance.sandbox.calls import Call, Endpoint, Routes, Security
 from astra_binance.sandbox.keys import (
     account_of_key,
@@ -21,7 +22,7 @@ from astra_binance.sandbox.limits import Meter, TooMany
 from astra_binance.sandbox.refusals import refusal_of
 from astra_binance.sandbox.sessions import Upkeep
 from astra_binance.sandbox.users import UserDesk
-from astra_binance.sandbox.wire import Family, Params, Refusal, missing, split_form, text_of
+from astra_binance.sandbox.wire import Family, Params, Refusal, missing
 
 CONNECTION_WEIGHT = 2
 _METHODS: Mapping[str, tuple[str, str]] = {
