@@ -1,0 +1,1 @@
+"""HTX for Astra."""

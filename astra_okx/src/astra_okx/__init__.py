@@ -1,0 +1,1 @@
+"""OKX for Astra."""
