@@ -357,9 +357,20 @@ class SandboxVenue(abc.ABC):
     wallets: ClassVar[Mapping[str, str]] = {}
     """Product -> wallet that pays for it. Left out: "spot" for spot markets, else a wallet named as the product."""
 
+    addresses: Mapping[str, str]
+    """Host -> the URL where the server serves it (`ws://127.0.0.1:40123`): for venues that tell their clients where to
+    connect. Empty until the server has its ports."""
+
     def __init__(self, engine: Exchange, clock: Clock) -> None:
         self.engine = engine
         self.clock = clock
+        self.addresses = {}
+
+    @classmethod
+    def wallet_of(cls, market: Market) -> str | None:
+        """The wallet that pays for orders in the market (None: the engine's default for its product). Goes by
+        `wallets`; a venue overrides it where a product has several."""
+        return cls.wallets.get(market.product)
 
     @classmethod
     @abc.abstractmethod

@@ -63,7 +63,7 @@ DEFAULT_FEES: Mapping[Kind, tuple[Decimal, Decimal]] = {
 class MatchingEngine:
     """Implements `astra.sandbox.Exchange`.
 
-    `fees` and `wallets` by product (see `astra.sandbox.SandboxVenue`). `seed` decides where ids start and what
+    `fees` by product, `wallets` by product or market (see `astra.sandbox.SandboxVenue`). `seed` decides where ids start and what
     markets without a known asset are worth. `trade_history` bounds the public trades kept per market,
     `order_history` the done orders and `fill_history` the fills per account.
     """
@@ -75,7 +75,7 @@ class MatchingEngine:
         *,
         seed: int = 1,
         fees: Mapping[str, tuple[Decimal, Decimal]] | None = None,
-        wallets: Mapping[str, str] | None = None,
+        wallets: Mapping[str, str] | Callable[[Market], str | None] | None = None,
         trade_history: int = 1000,
         order_history: int = 20_000,
         fill_history: int = 100_000,
@@ -83,7 +83,8 @@ class MatchingEngine:
         self.seed = seed
         self._clock = clock
         self._fees = dict(fees or {})
-        self._wallets = dict(wallets or {})
+        by_product = {} if wallets is None or callable(wallets) else dict(wallets)
+        self._wallet = wallets if callable(wallets) else lambda market: by_product.get(market.product)
         self._trade_history = trade_history
         self._order_history = order_history
         self._fill_history = fill_history
@@ -124,7 +125,7 @@ class MatchingEngine:
         self._markets[market.symbol] = market
 
     def _terms_of(self, market: Market) -> Terms:
-        terms = Terms.of(market, self._wallets.get(market.product), ZERO, ZERO)
+        terms = Terms.of(market, self._wallet(market), ZERO, ZERO)
         maker, taker = self._fees.get(market.product) or DEFAULT_FEES[terms.kind]
         return Terms.of(market, terms.wallet, maker, taker)
 

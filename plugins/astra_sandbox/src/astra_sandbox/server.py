@@ -74,6 +74,7 @@ class VenueServer:
         except OSError:
             self.unbind()
             raise
+        self.venue.addresses = self.urls
 
     def _taken(self, host: str) -> socket.socket:
         """A socket that has the host's port and does not listen."""
