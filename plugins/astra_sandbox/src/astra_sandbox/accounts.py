@@ -2,8 +2,8 @@
 
 Money moves by these rules:
 
-- Spot: buying pays price x quantity in quote, selling gives base; the fee is taken from what is received. A resting
-  order locks what it would pay.
+- Spot: buying pays price x quantity in quote, selling gives base; the fee is taken from what is received, or always in
+  quote where the venue does so (`Terms.quote_fees`). A resting order locks what it would pay.
 - Linear and inverse contracts: a position is opened at its value (`Terms.value`, in the settlement asset) against an
   initial margin of value / leverage. Reducing it realises the difference between the share of that value and the
   value at the exit price: for linear contracts exit - entry, for inverse ones (worth size / price in coin)
@@ -33,7 +33,7 @@ MONEY = Decimal("1E-8")
 """Fees and realised profits are rounded to this (half to even)."""
 DEFAULT_LEVERAGE = Decimal(20)
 SHORT_OPTION_MARGIN = Decimal("0.15")
-"""Initial margin of a short option, as a share of strike x contract size."""
+"""Initial margin of a short option, as a share of strike x contract size (coin-margined: of the coins alone)."""
 MAX_OPEN_ORDERS = 10_000
 _ENTRY = Context(prec=16)
 
@@ -65,9 +65,13 @@ class Terms(msgspec.Struct, frozen=True):
     """Contract size; 1 where quantities are in base units."""
     maker_rate: Decimal
     taker_rate: Decimal
+    quote_fees: bool = False
+    """Spot: fees are taken in the quote asset, of buys too."""
 
     @classmethod
-    def of(cls, market: Market, wallet: str | None, maker_rate: Decimal, taker_rate: Decimal) -> Terms:
+    def of(
+        cls, market: Market, wallet: str | None, maker_rate: Decimal, taker_rate: Decimal, *, quote_fees: bool = False
+    ) -> Terms:
         if market.asset_type is AssetType.SPOT:
             kind, settle = Kind.SPOT, market.quote_asset
         elif market.asset_type is AssetType.OPT:
@@ -85,6 +89,7 @@ class Terms(msgspec.Struct, frozen=True):
             multiplier=ONE if kind is Kind.SPOT else market.contract_size or ONE,
             maker_rate=maker_rate,
             taker_rate=taker_rate,
+            quote_fees=quote_fees and kind is Kind.SPOT,
         )
 
     def value(self, quantity: Decimal, price: Decimal) -> Decimal:
@@ -99,13 +104,19 @@ class Terms(msgspec.Struct, frozen=True):
             return quantity * self.multiplier
         return quantity * self.multiplier * price
 
+    @property
+    def cost_factor(self) -> Decimal:
+        """What a buy in a spot market costs at most, as a multiple of price x quantity."""
+        return 1 + max(ZERO, self.maker_rate, self.taker_rate) if self.quote_fees else ONE
+
     def margin(self, quantity: Decimal, value: Decimal, leverage: Decimal) -> Decimal:
         """Initial margin of a position of `quantity` (signed) that was opened at `value`."""
         if self.kind is not Kind.OPTION:
             return (value / leverage).quantize(MONEY)
         if quantity >= 0:
             return ZERO
-        return (-quantity * self.multiplier * (self.market.strike or ZERO) * SHORT_OPTION_MARGIN).quantize(MONEY)
+        worth = ONE if self.market.is_inverse else self.market.strike or ZERO
+        return (-quantity * self.multiplier * worth * SHORT_OPTION_MARGIN).quantize(MONEY)
 
 
 def leverage_of(account: Account, market: str) -> Decimal:

@@ -17,7 +17,7 @@ from astra.models.protocols import Clock
 from astra.models.trades import Side
 from astra.sandbox import EngineOrder
 from astra.symbols import AssetType
-from astra_sandbox.accounts import Terms
+from astra_sandbox.accounts import Kind, Terms
 from astra_sandbox.books import BookSide
 from astra_sandbox.engine import HOUSE, MatchingEngine
 from astra_sandbox.prices import AssetValues, fair_price
@@ -97,7 +97,10 @@ class Crowd:
         self._fair_ticks = int(fair / self._tick)
         # Orders lie within about half a per cent of the price, or as near as the tick size and the levels permit.
         self._reach = min(max(self._fair_ticks // 200, self._target * 2), max(self._fair_ticks - 1, 1))
-        lot_worth = terms.notional(self._lot, fair) * self._values[market.quote_asset]
+        if terms.kind is Kind.OPTION:
+            lot_worth = terms.value(self._lot, fair) * self._values[terms.settle]
+        else:
+            lot_worth = terms.notional(self._lot, fair) * self._values[market.quote_asset]
         self._usual_lots = max(1, int(ORDER_WORTH_USD / lot_worth))
 
     def _rest(self, side: Side) -> None:

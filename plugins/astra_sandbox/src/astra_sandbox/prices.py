@@ -92,7 +92,8 @@ def _option_price(market: Market, underlying: Decimal, now_ms: int) -> Decimal:
     distance = underlying - strike if market.option_type is OptionType.CALL else strike - underlying
     deviation = _VOLATILITY * _years(market, now_ms).sqrt() * underlying
     time_value = Decimal("0.4") * deviation * (-abs(distance) / deviation).exp()
-    return max(distance, Decimal(0)) + time_value
+    worth = max(distance, Decimal(0)) + time_value
+    return worth / underlying if market.is_inverse else worth  # coin-margined options are quoted in coins
 
 
 def _in_range(market: Market, price: Decimal) -> Decimal:
