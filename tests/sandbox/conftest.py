@@ -156,6 +156,7 @@ class ToySession(SandboxSession):
     def __init__(self, venue, link):
         self.venue = venue
         self.link = link
+        self.pings = []
         self.pongs = []
         self.ticks = []
         link.send("welcome")
@@ -169,6 +170,9 @@ class ToySession(SandboxSession):
             self.link.ping(b"are you there")
         else:
             self.link.send(payload)
+
+    def ping(self, payload):
+        self.pings.append(payload)
 
     def pong(self, payload):
         self.pongs.append(payload)

@@ -85,6 +85,24 @@ def test_spot_fees_are_taken_from_what_is_received(engine, markets, order):
     assert engine.collected == {("spot", "BTC"): D("0.002"), ("spot", "USDT"): D("0.1")}
 
 
+def test_where_spot_fees_are_in_quote_a_buy_pays_them_on_top(markets, clock, order):
+    spot = markets["spot"]
+    engine = MatchingEngine(markets.values(), clock, fees=FEES, quote_fees=["spot"])
+    seller = account(engine, "seller", spot={"BTC": 5})
+    engine.place(seller, order(spot, "SELL", "1", "100"))
+    buyer = account(engine, "buyer", spot={"USDT": "300"})
+    bid = engine.place(buyer, order(spot, "BUY", "2", "100"))
+    (fill,) = bid.fills
+    assert (fill.fee, fill.fee_asset) == (D("0.2"), "USDT")
+    assert balance(engine, buyer, "spot", "BTC").total == 1
+    usdt = balance(engine, buyer, "spot", "USDT")
+    assert (usdt.total, usdt.locked) == (D("199.8"), D("100.2"))
+    assert balance(engine, seller, "spot", "USDT").total == D("99.9")
+    poor = account(engine, "poor", spot={"USDT": "100.1"})
+    refused("insufficient-funds", engine.place, poor, order(spot, "BUY", "1", "100"))
+    assert engine.audit()["spot", "USDT"] == D("400.1")
+
+
 def test_spot_orders_beyond_the_available_balance_are_refused(engine, markets, order):
     spot = markets["spot"]
     buyer = account(engine, "buyer", spot={"USDT": 1000})

@@ -101,6 +101,7 @@ async def test_frames_go_both_ways_and_the_closing_handshake_is_kept(socket_of, 
     await client._push()
     pong = await client.event()
     assert (pong.opcode, bytes(pong.data)) == (Opcode.PONG, b"x")
+    assert session.pings == [b"x"]
     client.protocol.send_close(1000, "bye")
     await client._push()
     assert (await client.event()).opcode is Opcode.CLOSE

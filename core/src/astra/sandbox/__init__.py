@@ -9,7 +9,7 @@ faults and pacing.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from random import Random
 from typing import Any, ClassVar, Protocol
@@ -338,6 +338,9 @@ class SandboxSession(abc.ABC):
     def pong(self, payload: bytes) -> None:  # noqa: B027
         """The client answered a ping (pings from the client are answered by the server itself)."""
 
+    def ping(self, payload: bytes) -> None:  # noqa: B027
+        """The client sent a ping, which the server has answered."""
+
     def tick(self, now_ms: int) -> None:  # noqa: B027
         """Called about every 50 ms: send what is due (batched diffs, server pings)."""
 
@@ -356,6 +359,10 @@ class SandboxVenue(abc.ABC):
     """Product -> (maker, taker) fee rates; the engine's defaults for products left out."""
     wallets: ClassVar[Mapping[str, str]] = {}
     """Product -> wallet that pays for it. Left out: "spot" for spot markets, else a wallet named as the product."""
+
+    quote_fees: ClassVar[Collection[str]] = ()
+    """Spot products whose fees are always taken in the quote asset, on top of what a buy costs. Elsewhere the fee is
+    taken from what is received."""
 
     addresses: Mapping[str, str]
     """Host -> the URL where the server serves it (`ws://127.0.0.1:40123`): for venues that tell their clients where to

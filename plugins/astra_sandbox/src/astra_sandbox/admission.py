@@ -146,7 +146,7 @@ def hold(
     if terms.kind is Kind.SPOT:
         if order.side is Side.SELL:
             return (terms.wallet, terms.market.base_asset), quantity, Decimal(1)
-        unit = price or order.stop_price or ZERO
+        unit = (price or order.stop_price or ZERO) * terms.cost_factor
         return key, quantity * unit, unit
     if price is None or (order.type.is_conditional and not order.triggered):
         return key, ZERO, None
@@ -180,7 +180,7 @@ def check_funds(ledger: Ledger, listing: Listing, order: EngineOrder, closable: 
     if terms.kind is Kind.SPOT and order.side is Side.SELL:
         ledger.require((terms.wallet, terms.market.base_asset), wanted or quantity)
     elif terms.kind is Kind.SPOT:
-        ledger.require(key, quote or worth)
+        ledger.require(key, (quote or worth) * terms.cost_factor)
     elif quantity:
         ledger.require(key, _margin_needed(ledger, listing, order, worth / quantity, quantity))
     return order.quantity if quote is None else quantity

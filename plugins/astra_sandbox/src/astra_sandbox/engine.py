@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import heapq
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from random import Random
 from types import MappingProxyType
@@ -63,9 +63,9 @@ DEFAULT_FEES: Mapping[Kind, tuple[Decimal, Decimal]] = {
 class MatchingEngine:
     """Implements `astra.sandbox.Exchange`.
 
-    `fees` by product, `wallets` by product or market (see `astra.sandbox.SandboxVenue`). `seed` decides where ids start and what
-    markets without a known asset are worth. `trade_history` bounds the public trades kept per market,
-    `order_history` the done orders and `fill_history` the fills per account.
+    `fees` and `quote_fees` by product, `wallets` by product or market (see `astra.sandbox.SandboxVenue`). `seed`
+    decides where ids start and what markets without a known asset are worth. `trade_history` bounds the public trades
+    kept per market, `order_history` the done orders and `fill_history` the fills per account.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class MatchingEngine:
         seed: int = 1,
         fees: Mapping[str, tuple[Decimal, Decimal]] | None = None,
         wallets: Mapping[str, str] | Callable[[Market], str | None] | None = None,
+        quote_fees: Collection[str] = (),
         trade_history: int = 1000,
         order_history: int = 20_000,
         fill_history: int = 100_000,
@@ -85,6 +86,7 @@ class MatchingEngine:
         self._fees = dict(fees or {})
         by_product = {} if wallets is None or callable(wallets) else dict(wallets)
         self._wallet = wallets if callable(wallets) else lambda market: by_product.get(market.product)
+        self._quote_fees = frozenset(quote_fees)
         self._trade_history = trade_history
         self._order_history = order_history
         self._fill_history = fill_history
@@ -127,7 +129,7 @@ class MatchingEngine:
     def _terms_of(self, market: Market) -> Terms:
         terms = Terms.of(market, self._wallet(market), ZERO, ZERO)
         maker, taker = self._fees.get(market.product) or DEFAULT_FEES[terms.kind]
-        return Terms.of(market, terms.wallet, maker, taker)
+        return Terms.of(market, terms.wallet, maker, taker, quote_fees=market.product in self._quote_fees)
 
     def wallet_of(self, market: str) -> str:
         return self._find(market).terms.wallet
@@ -492,7 +494,9 @@ class MatchingEngine:
         pnl = ZERO
         if terms.kind is Kind.SPOT:
             base = (terms.wallet, terms.market.base_asset)
-            fee_key, fee = (base, (quantity * rate).quantize(MONEY)) if buys else (key, (value * rate).quantize(MONEY))
+            in_base = buys and not terms.quote_fees
+            fee_key, fee = (base, quantity * rate) if in_base else (key, value * rate)
+            fee = fee.quantize(MONEY)
             ledger.credit(base, quantity if buys else -quantity)
             ledger.credit(key, -value if buys else value)
         else:

@@ -265,6 +265,9 @@ class WebSocketPeer:
         if frame.opcode is Opcode.PONG:
             payload = bytes(frame.data)
             self._guarded(lambda: session.pong(payload))
+        if frame.opcode is Opcode.PING:
+            payload = bytes(frame.data)
+            self._guarded(lambda: session.ping(payload))
         if frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
             return
         if frame.opcode is not Opcode.CONT:
