@@ -17,8 +17,9 @@ from pydantic import SecretStr
 from astra.errors import AuthenticationError
 from astra.models.credentials import ApiKey
 from astra.net.http import Request
+from astra.rest import encoded, plain
 from astra_binance.settings import WorkingType
-from astra_binance.signing import encoded, plain, rest_sign, signer, ws_signed
+from astra_binance.signing import rest_sign, signer, ws_signed
 
 
 def api_key(secret: str, key: str = "key", passphrase: str | None = None) -> ApiKey:

@@ -355,7 +355,7 @@ async def test_futures_expiry_times_are_whole_seconds_and_hedged_orders_not_redu
 
 def test_unknown_options_are_refused() -> None:
     with pytest.raises(ValidationError, match="positionSyde"):
-        BinanceOrderOptions.of({"positionSyde": "LONG"})
+        BinanceOrderOptions.model_validate({"positionSyde": "LONG"})
 
 
 async def test_an_order_without_client_id_gets_one_in_the_venue_s_format(played: Any) -> None:

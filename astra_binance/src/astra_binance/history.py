@@ -12,7 +12,7 @@ from astra.models.markets import Market
 from astra.models.orderbook import Level, Orderbook
 from astra.models.protocols import Clock
 from astra.models.trades import Side, Trade
-from astra.streams.feed import BookSeed, Channel, convert_levels
+from astra.streams.feed import BookSeed, Channel, Units
 from astra_binance.rest import Rest
 from astra_binance.settings import OPTIONS, SPOT, BinanceSettings
 
@@ -65,24 +65,21 @@ def seed_of(snapshot: Snapshot, market: Market, depth: int) -> BookSeed:
     """A `depth` answer in base units. It is the whole book when both sides have fewer levels than were asked for."""
     bids, asks = snapshot.bids, snapshot.asks
     complete = len(bids) < depth and len(asks) < depth
-    if market.contract_size is not None:
-        size = float(market.contract_size)
-        bids = convert_levels(bids, size, inverse=market.is_inverse)
-        asks = convert_levels(asks, size, inverse=market.is_inverse)
+    units = Units.of(market)
+    if units is not None:
+        bids, asks = units.levels(bids), units.levels(asks)
     last = snapshot.last or snapshot.option_last
     return BookSeed(last=last, bids=bids, asks=asks, time=snapshot.time or snapshot.sent, complete=complete)
 
 
 def trades_of(rows: Sequence[SpotTradeRow | AggregatedRow], market: Market, symbol: str, received: int) -> list[Trade]:
     """History rows as trades in base units; prints of nothing are left out, as in the streams."""
-    size = None if market.contract_size is None else float(market.contract_size)
+    units = Units.of(market)
     trades = []
     for row in rows:
         if not row.price or not row.quantity:
             continue
-        quantity = row.quantity
-        if size is not None:
-            quantity = quantity * size / row.price if market.is_inverse else quantity * size
+        quantity = row.quantity if units is None else units.quantity(row.quantity, row.price)
         side = Side.SELL if row.buyer_is_maker else Side.BUY
         trades.append(Trade(symbol, row.price, quantity, side, row.time, str(row.id), received))
     return trades

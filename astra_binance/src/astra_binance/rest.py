@@ -6,32 +6,24 @@ their own. What a request costs stands at the call; how much there is, is read f
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from astra.errors import AuthenticationError, MarketNotFound, VenueError
 from astra.models.credentials import ApiKey, Credentials
 from astra.models.protocols import Clock
-from astra.net.clock import VenueClock
-from astra.net.http import HttpClient, Interpret, Request, Response, Sign
+from astra.net.http import Request, Response, Sign
 from astra.net.ratelimit import Bucket, RateLimiter
-from astra.trading.outcome import send_command
+from astra.rest import REMEMBERED_KEYS, Decode, Params, Recent, RestApi, encoded
 from astra_binance.errors import interpreter
 from astra_binance.settings import COINM, OPTIONS, SPOT, USDM
-from astra_binance.signing import Params, Signer, encoded, rest_sign, signer
+from astra_binance.signing import Signer, rest_sign, signer
 
 if TYPE_CHECKING:
     from astra_binance.settings import BinanceSettings
 
 T = TypeVar("T")
-Decode = Callable[[bytes], T]
-"""Decodes an answer's body (`bytes`: it is of no interest)."""
-
-REMEMBERED_SIGNERS = 256
-REMEMBERED_PLACEMENTS = 10_000
 
 
 class RateLimit(msgspec.Struct, frozen=True, rename="camel"):
@@ -130,99 +122,30 @@ class Pool:
         return costs
 
 
-class Placement(msgspec.Struct, frozen=True):
-    """When a placement was stamped (venue time, ms), and whether it went to the conditional orders."""
-
-    stamped: int
-    conditional: bool
-
-
-class FamilyRest:
+class FamilyRest(RestApi):
     """One API family over REST."""
 
-    def __init__(
-        self,
-        family: Family,
-        pool: Pool,
-        *,
-        exchange: str,
-        base_url: str,
-        clock: Clock,
-        recv_window_ms: int,
-        timeout_s: float,
-        proxy: str | None,
-        unknown_symbol: Callable[[], None],
-        transport: Any = None,
-    ) -> None:
-        """`unknown_symbol` is called when the venue does not know a symbol that was asked for."""
+    def __init__(self, family: Family, pool: Pool, *, recv_window_ms: int, **api: Any) -> None:
+        super().__init__(product=family.product, limiter=pool.limiter, **api)
         self.family = family
-        self.product = family.product
-        self.exchange = exchange
         self.pool = pool
         self.recv_window_ms = recv_window_ms
-        self.clock = VenueClock(clock)
-        self.clock.source = self._server_time
-        self._client_options = {"timeout_s": timeout_s, "proxy": proxy, "transport": transport}
-        self._base_url = base_url
-        self._unknown_symbol = unknown_symbol
-        self._client: HttpClient | None = None
-        self._signers: OrderedDict[ApiKey, Signer] = OrderedDict()
-        self._placements: OrderedDict[tuple[Credentials, str], Placement] = OrderedDict()
+        self._judge = interpreter(self.exchange, self.product, self.clock.now_ms)
+        self._signers: Recent[ApiKey, Signer] = Recent(REMEMBERED_KEYS)
 
-    @property
-    def client(self) -> HttpClient:
-        """The HTTP client (made on first use)."""
-        if self._client is None:
-            self._client = HttpClient(
-                self.exchange,
-                self._base_url,
-                limiter=self.pool.limiter,
-                clock=self.clock,
-                interpret=self._interpreter(),
-                **self._client_options,
-            )
-        return self._client
-
-    def _interpreter(self) -> Interpret:
-        judge = interpreter(self.exchange, self.product, self.clock.now_ms)
-
-        def interpret(request: Request, response: Response) -> Exception | None:
-            error = judge(request, response)
-            if isinstance(error, MarketNotFound) and not request.path.endswith("exchangeInfo"):
-                self._unknown_symbol()
-            return error
-
-        return interpret
-
-    async def aclose(self) -> None:
-        if self._client is not None:
-            await self._client.aclose()
-
-    def key(self, credentials: Credentials) -> ApiKey:
-        """The account's key for this family. Raises `AuthenticationError` when it has none."""
-        key = credentials.key_for(self.product)
-        if key is None:
-            raise AuthenticationError(
-                f"account {credentials.account!r} has no API key for {self.product} (nor a default one)",
-                exchange=self.exchange,
-            )
-        return key
+    def interpret(self, request: Request, response: Response) -> Exception | None:
+        return self._judge(request, response)
 
     def signer(self, key: ApiKey) -> Signer:
         """How `key` signs (PEM keys are read once)."""
-        known = self._signers.pop(key, None) or signer(key, self.exchange)
-        self._signers[key] = known
-        if len(self._signers) > REMEMBERED_SIGNERS:
-            self._signers.popitem(last=False)
-        return known
+        return self._signers.made(key, lambda: signer(key, self.exchange))
 
-    def distrust_clock(self) -> None:
-        """The venue did not accept a time stamp: its clock is measured before the next one."""
-        self.clock.measured_at = None
+    def sign(self, credentials: Credentials) -> Sign:
+        key = self.key(credentials)
+        return rest_sign(key, self.signer(key), self.recv_window_ms)
 
-    def placement(self, credentials: Credentials, client_order_id: str) -> Placement | None:
-        """What is remembered of this process's latest placement with the id."""
-        return self._placements.get((credentials, client_order_id))
+    async def server_time(self) -> int:
+        return (await self.public(_decode_time, "time", weight=1)).server_time
 
     # -- requests -----------------------------------------------------------------------------------------------
 
@@ -233,8 +156,7 @@ class FamilyRest:
 
         `background`: what streams fetch for themselves, which must leave weight for trading."""
         costs = self.pool.costs(weight, background=background)
-        request = Request("GET", self._path(path), query=encoded(params), costs=costs)
-        return self._understood(decode, request, await self.client.send(request))
+        return await self.read(decode, Request("GET", self._path(path), query=encoded(params), costs=costs))
 
     async def keyed(self, decode: Decode[T], method: str, path: str, credentials: Credentials, *, weight: int = 1) -> T:
         """A request with the key header alone (listen keys); repeating it does no harm."""
@@ -245,14 +167,13 @@ class FamilyRest:
             costs=self.pool.costs(weight),
             account=credentials,
         )
-        return self._understood(decode, request, await self.client.send(request))
+        return await self.read(decode, request)
 
     async def signed(
         self, decode: Decode[T], method: str, path: str, params: Params, credentials: Credentials, *, weight: int
     ) -> T:
         """A signed request that reads, or whose repetition does no harm (settings)."""
-        request = self._request(method, path, params, credentials, self.pool.costs(weight))
-        return self._understood(decode, request, await self.client.send(request, self._sign(credentials)))
+        return await self.read(decode, self._request(method, path, params, self.pool.costs(weight)), credentials)
 
     async def command(
         self,
@@ -270,42 +191,27 @@ class FamilyRest:
         orders: int | None = None,
         conditional: bool = False,
     ) -> bytes:
-        """A signed request that places, changes or cancels: sent once. A lost answer is `OrderOutcomeUnknown`.
+        """A signed request that places, changes or cancels (see `RestApi.order`).
 
-        `places`: the client order ids of the orders that it places; when they were stamped is remembered.
         `orders`: what the venue's order counters take for it, where that is not the number of `places`.
         """
         costs = self.pool.costs(weight, len(places) if orders is None else orders)
-        request = msgspec.structs.replace(
-            self._request(method, path, params, credentials, costs), command=True, urgent=method == "DELETE"
-        )
-        sign = self._sign(credentials)
-        if places:
-            sign = self._noting(sign, [(credentials, placed) for placed in places], conditional)
-        answer = await send_command(
-            self.client,
-            request,
-            sign,
+        request = self._request(method, path, params, costs)
+        return await self.order(
+            msgspec.structs.replace(request, urgent=method == "DELETE"),
+            credentials,
             market=market,
             operation=operation,
             client_order_id=client_order_id,
             order_id=order_id,
+            places=places,
+            conditional=conditional,
         )
-        return answer.body
-
-    def _understood(self, decode: Decode[T], request: Request, response: Response) -> T:
-        try:
-            return decode(response.body)
-        except msgspec.DecodeError as error:
-            where = f"{request.method} {request.path}"
-            raise VenueError(f"the answer to {where} has another shape: {error}", exchange=self.exchange) from None
 
     def _path(self, path: str) -> str:
         return path if path.startswith("/") else f"{self.family.prefix}/{path}"
 
-    def _request(
-        self, method: str, path: str, params: Params, credentials: Credentials, costs: Mapping[str, float]
-    ) -> Request:
+    def _request(self, method: str, path: str, params: Params, costs: Mapping[str, float]) -> Request:
         text = encoded(params)
         in_body = method in ("POST", "PUT")
         return Request(
@@ -314,26 +220,7 @@ class FamilyRest:
             query="" if in_body else text,
             body=text.encode() if in_body else b"",
             costs=costs,
-            account=credentials,
         )
-
-    def _sign(self, credentials: Credentials) -> Sign:
-        key = self.key(credentials)
-        return rest_sign(key, self.signer(key), self.recv_window_ms)
-
-    def _noting(self, sign: Sign, placements: Sequence[tuple[Credentials, str]], conditional: bool) -> Sign:
-        def noted(request: Request, now_ms: int) -> Request:
-            for placement in placements:
-                self._placements.pop(placement, None)
-                self._placements[placement] = Placement(now_ms, conditional)
-            while len(self._placements) > REMEMBERED_PLACEMENTS:
-                self._placements.popitem(last=False)
-            return sign(request, now_ms)
-
-        return noted
-
-    async def _server_time(self) -> int:
-        return (await self.public(_decode_time, "time", weight=1)).server_time
 
 
 class _ServerTime(msgspec.Struct, rename="camel"):
@@ -351,7 +238,7 @@ class Rest:
         exchange: str,
         settings: BinanceSettings,
         clock: Clock,
-        unknown_symbol: Callable[[], None],
+        unknown_market: Callable[[], None],
         transport: Any = None,
     ) -> None:
         hosts = settings.hosts.model_dump()
@@ -368,7 +255,7 @@ class Rest:
                 recv_window_ms=settings.recv_window_ms,
                 timeout_s=settings.request_timeout_s,
                 proxy=settings.proxy,
-                unknown_symbol=unknown_symbol,
+                unknown_market=unknown_market,
                 transport=transport,
             )
             for product in settings.products
@@ -376,7 +263,3 @@ class Rest:
 
     def __getitem__(self, product: str) -> FamilyRest:
         return self.families[product]
-
-    async def aclose(self) -> None:
-        for family in self.families.values():
-            await family.aclose()

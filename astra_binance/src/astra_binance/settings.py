@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Final, Literal
-from urllib.parse import urlsplit
+from typing import ClassVar, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field
 
+from astra.families import FamilySettings
 from astra.models.orders import OrderOptions, PositionSide
-from astra.venue import VenueSettings
+from astra.venue import VenueHosts
 
 SPOT: Final = "spot"
 USDM: Final = "usdm"
@@ -21,13 +21,11 @@ PRODUCTS: Final = (SPOT, USDM, COINM, OPTIONS)
 """The API families, as `Market.product`, the keys of credentials and the wallets of balances name them."""
 
 
-class BinanceHosts(BaseModel):
+class BinanceHosts(VenueHosts):
     """Where each API family is reached: scheme, host and port, without a path.
 
     `usdm_stream` and `options_stream` are the bare host: `/public`, `/market` and `/private` are appended.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     spot_rest: str = "https://api.binance.com"
     spot_stream: str = "wss://stream.binance.com:9443"
@@ -38,17 +36,6 @@ class BinanceHosts(BaseModel):
     coinm_stream: str = "wss://dstream.binance.com"
     options_rest: str = "https://eapi.binance.com"
     options_stream: str = "wss://fstream.binance.com"
-
-    @field_validator("*")
-    @classmethod
-    def _bare(cls, url: str, field: ValidationInfo) -> str:
-        parts = urlsplit(url)
-        schemes = ("http", "https") if str(field.field_name).endswith("_rest") else ("ws", "wss")
-        if parts.scheme not in schemes or not parts.hostname:
-            raise ValueError(f"{url!r} must start with {' or '.join(f'{scheme}://' for scheme in schemes)} and a host")
-        if parts.path not in ("", "/") or parts.query or parts.fragment:
-            raise ValueError(f"{url!r} must end after host and port: paths such as {parts.path!r} are appended")
-        return f"{parts.scheme}://{parts.netloc}"
 
 
 _FUTURES_TESTNET = {
@@ -81,9 +68,10 @@ ENVIRONMENTS: Mapping[str, Mapping[str, str]] = {
 options and the COIN-M streams: those are the testnet's."""
 
 
-class BinanceSettings(VenueSettings):
+class BinanceSettings(FamilySettings):
     """Settings of the Binance plugin. Hosts that are given win over those of the `environment`."""
 
+    environments: ClassVar[Mapping[str, Mapping[str, str]]] = ENVIRONMENTS
     environment: Literal["live", "testnet", "demo"] = "live"
     hosts: BinanceHosts = BinanceHosts()
     products: tuple[Literal["spot", "usdm", "coinm", "options"], ...] = Field(default=PRODUCTS, min_length=1)
@@ -105,19 +93,6 @@ class BinanceSettings(VenueSettings):
     """The share of the request weight that streams may use up (snapshots, missed trades); the rest is for trading."""
     streams_per_connection: int = Field(default=400, gt=0, le=1024)
     """Market streams on one connection at most. More connections spread the load: the venue cuts slow readers off."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _environment_hosts(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
-        preset = ENVIRONMENTS.get(given.get("environment", "live"))
-        hosts = given.get("hosts", {})
-        if isinstance(hosts, BinanceHosts):
-            hosts = hosts.model_dump(exclude_unset=True)
-        if preset is None or not isinstance(hosts, Mapping):
-            return given
-        return {**given, "hosts": {**preset, **hosts}}
 
     def book_depth(self, product: str) -> int:
         """Levels a side of the snapshots that seed books of `product`."""
@@ -157,8 +132,3 @@ class BinanceOrderOptions(OrderOptions):
     """Spot limit orders: the part of the quantity that shows in the book, in base units."""
     market_maker_protection: bool = False
     """Options: count the order in the account's market maker protection."""
-
-    @classmethod
-    def of(cls, options: OrderOptions | Mapping[str, Any] | None) -> BinanceOrderOptions:
-        """The options of an order request, as they are, or still to be validated."""
-        return options if isinstance(options, BinanceOrderOptions) else cls.model_validate(options or {})

@@ -10,37 +10,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Callable, Iterable, Mapping
-from decimal import Decimal
-from enum import Enum
+from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
 import msgspec
 
 from astra.errors import AuthenticationError
-from astra.models.base import decimal_text
 from astra.models.credentials import ApiKey
 from astra.net.http import Request, Sign
+from astra.rest import Value, plain
 
-Value = str | int | bool | Decimal
-Params = Iterable[tuple[str, Value | None]]
-"""Parameters in wire order; those that are None are left out."""
 Signer = Callable[[str], str]
 """Text to sign -> signature as the WebSocket API takes it (REST percent-encodes it)."""
-
-
-def plain(value: Value) -> str:
-    """A parameter as text: decimals without exponent or superfluous zeros, booleans as true/false."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Decimal):
-        return decimal_text(value)
-    return str(value.value) if isinstance(value, Enum) else str(value)
-
-
-def encoded(params: Params) -> str:
-    """Parameters percent-encoded (UTF-8, capital hex digits, everything but unreserved characters), in their order."""
-    return "&".join(f"{name}={quote(plain(value), safe='')}" for name, value in params if value is not None)
 
 
 def signer(key: ApiKey, exchange: str = "BINANCE") -> Signer:

@@ -7,14 +7,16 @@ limiter, the market table, and — with a feed — live streams. What a venue ad
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import anyio
-from pydantic import BaseModel, ConfigDict, Field
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from astra.errors import MarketNotFound, OrderNotFound, VenueError, hint
+from astra.errors import MarketNotFound, OrderNotFound, SymbolError, VenueError, hint
 from astra.hookspecs import API_VERSION, hookimpl
 from astra.models.accounts import AccountEvent, Balance, Position
 from astra.models.credentials import Credentials
@@ -28,6 +30,7 @@ from astra.net.ratelimit import RateLimiter
 from astra.streams.feed import Channel, DataType, Feed, HistorySource, TicketSource
 from astra.streams.hub import AccountTopic, Hub, HubSettings
 from astra.streams.stream import MarketStream
+from astra.symbols import Symbol
 from astra.trading.checks import ClientIdRule
 from astra.trading.reconcile import AccountKeeper, AccountWatch
 
@@ -35,10 +38,37 @@ ACCOUNT_QUEUE = 20_000
 """Items of an account's stream that may wait for a consumer; one that is slower is closed."""
 
 
-class VenueSettings(BaseModel):
-    """Settings every venue has; a venue's `settings.py` derives from it and adds hosts and options."""
+class VenueHosts(BaseModel):
+    """Base of a venue's table of hosts: scheme, host and port, without a path.
+
+    Fields named `rest` or `..._rest` are HTTP, all others WebSocket. Defaults are the venue's real hosts.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*")
+    @classmethod
+    def _bare(cls, url: str | None, field: ValidationInfo) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        schemes = ("http", "https") if str(field.field_name).rpartition("_")[2] == "rest" else ("ws", "wss")
+        if parts.scheme not in schemes or not parts.hostname:
+            raise ValueError(f"{url!r} must start with {' or '.join(f'{scheme}://' for scheme in schemes)} and a host")
+        if parts.path not in ("", "/") or parts.query or parts.fragment:
+            raise ValueError(f"{url!r} must end after host and port: paths such as {parts.path!r} are appended")
+        return f"{parts.scheme}://{parts.netloc}"
+
+
+class VenueSettings(BaseModel):
+    """Settings every venue has; a venue's `settings.py` derives from it and adds hosts and options.
+
+    A venue with several environments (live, test network, regions) names them in `environments`: name -> the hosts
+    that differ from the live ones. Its field `environment` chooses; hosts that are given win.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    environments: ClassVar[Mapping[str, Mapping[str, str]]] = {}
 
     markets_max_age_s: float = Field(default=3600.0, gt=0)
     """Market lists older than this are refreshed in the background."""
@@ -49,18 +79,39 @@ class VenueSettings(BaseModel):
     """WebSocket transport by name; `auto`: picows on asyncio, httpx-ws elsewhere."""
     streams: HubSettings = HubSettings()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _environment_hosts(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or not cls.environments:
+            return given
+        preset = cls.environments.get(given.get("environment", cls.model_fields["environment"].default))
+        hosts = given.get("hosts", {})
+        if isinstance(hosts, BaseModel):
+            hosts = hosts.model_dump(exclude_unset=True)
+        if preset is None or not isinstance(hosts, Mapping):
+            return given
+        return {**given, "hosts": {**preset, **hosts}}
+
 
 class MarketTable:
     """A venue's markets: loaded on first use, cached, refreshed in the background and on an unknown symbol.
 
     When the venue is down the last good copy serves; `age_s` says how old it is.
+
+    `spellings` are groups of names that a venue has for one asset (`{"BTC", "XBT"}`): a symbol is found under any of
+    them, where that names one market.
     """
 
     UNKNOWN_RELOAD_S = 30.0
     """An unknown symbol reloads the list at most this often."""
 
     def __init__(
-        self, exchange: str, load: Callable[[], Awaitable[Sequence[Market]]], clock: Clock, max_age_s: float = 3600.0
+        self,
+        exchange: str,
+        load: Callable[[], Awaitable[Sequence[Market]]],
+        clock: Clock,
+        max_age_s: float = 3600.0,
+        spellings: Iterable[Collection[str]] = (),
     ) -> None:
         self._exchange = exchange
         self._load = load
@@ -70,6 +121,7 @@ class MarketTable:
         self._loaded_at: float | None = None
         self._by_symbol: dict[str, Market] = {}
         self._by_key: dict[tuple[str, str], Market] = {}
+        self._spellings = {name: tuple(group) for group in spellings for name in group}
         self.last_error: VenueError | None = None
 
     def __len__(self) -> int:
@@ -90,10 +142,10 @@ class MarketTable:
     async def get(self, symbol: str) -> Market:
         """The market with this symbol. Raises `MarketNotFound` with the nearest symbol suggested."""
         await self.all()
-        market = self._by_symbol.get(symbol)
+        market = self.peek(symbol)
         if market is None and (self.age_s or 0.0) > self.UNKNOWN_RELOAD_S:
             await self.refresh(self.UNKNOWN_RELOAD_S)
-            market = self._by_symbol.get(symbol)
+            market = self.peek(symbol)
         if market is None:
             raise MarketNotFound(f"no market {symbol}.{hint(symbol, self._by_symbol)}", exchange=self._exchange)
         return market
@@ -111,7 +163,20 @@ class MarketTable:
 
     def peek(self, symbol: str) -> Market | None:
         """Like `get`, from what is loaded already, without waiting."""
-        return self._by_symbol.get(symbol)
+        return self._by_symbol.get(symbol) or (self._by_other_names(symbol) if self._spellings else None)
+
+    def _by_other_names(self, symbol: str) -> Market | None:
+        try:
+            asked = Symbol.parse(symbol)
+        except SymbolError:
+            return None
+        found = {
+            market.symbol: market
+            for base in self._spellings.get(asked.base, (asked.base,))
+            for quote in self._spellings.get(asked.quote, (asked.quote,))
+            if (market := self._by_symbol.get(str(msgspec.structs.replace(asked, base=base, quote=quote)))) is not None
+        }
+        return next(iter(found.values())) if len(found) == 1 else None
 
     def peek_native(self, product: str, native_symbol: str) -> Market | None:
         """Like `native`, from what is loaded already, without waiting."""
@@ -149,13 +214,16 @@ class Venue:
     settings_model: ClassVar[type[VenueSettings]] = VenueSettings
     products: ClassVar[Sequence[str]] = ()
     order_options: ClassVar[type[OrderOptions] | None] = None
+    asset_spellings: ClassVar[Sequence[Collection[str]]] = ()
     client_ids: ClassVar[Mapping[str, ClientIdRule]] = {}
 
     def __init__(self, host: Host, settings: VenueSettings) -> None:
         self.host = host
         self.settings = settings
         self.clock = host.clock
-        self.markets = MarketTable(self.code, self.list_markets, host.clock, settings.markets_max_age_s)
+        self.markets = MarketTable(
+            self.code, self.list_markets, host.clock, settings.markets_max_age_s, self.asset_spellings
+        )
 
     async def list_markets(self) -> Sequence[Market]:
         """Implemented (and marked `@hookimpl`) by every venue."""

@@ -19,6 +19,7 @@ from astra.models.credentials import ApiKey
 from astra.models.markets import Market
 from astra.models.orders import PositionSide
 from astra.streams.feed import AccountInput, Channel, Endpoint, Frame, Outlet, Payload, Session, Ticket
+from astra.trading.native import make_position, margin_mode, position_side
 from astra_binance.errors import STALE_TIMESTAMP
 from astra_binance.feed.endpoints import account_product
 from astra_binance.feed.markets import ErrorText, decode_uncommon
@@ -43,7 +44,6 @@ from astra_binance.feed.reports import (
 )
 from astra_binance.settings import OPTIONS, SPOT
 from astra_binance.signing import Signer, ws_signed
-from astra_binance.trading.terms import make_position, margin_mode, position_side
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from astra.models.markets import Market
 from astra.models.orderbook import Level
 from astra.models.trades import Side, Trade
 from astra.streams.feed import (
@@ -26,7 +25,7 @@ from astra.streams.feed import (
     Session,
     Ticket,
     TradeInput,
-    convert_levels,
+    Units,
 )
 from astra_binance.feed.endpoints import product_of
 from astra_binance.settings import OPTIONS, SPOT
@@ -153,8 +152,8 @@ class MarketSession(Session):
         self._product = product_of(endpoint)
         self._books: dict[str, BookInput] = {}
         self._trades: dict[str, TradeInput] = {}
-        self._contract_sizes: dict[str, tuple[float, bool]] = {}
-        """Native symbol -> (contract size, inverse?) of contract markets."""
+        self._units: dict[str, Units] = {}
+        """Native symbol -> how its contracts become base units."""
         self._users: dict[str, set[Channel]] = {}
         """Stream name -> channels that live on it (options share one for all trades of an underlying)."""
         self._waiting: dict[int, _Subscribing] = {}
@@ -169,7 +168,9 @@ class MarketSession(Session):
                 self._books[symbol] = self.outlet.book(channel)
             else:
                 self._trades[symbol] = self.outlet.trades(channel)
-            self._note_contract(channel.market)
+            units = Units.of(channel.market)
+            if units is not None:
+                self._units[symbol] = units
             self._users.setdefault(self.stream(channel), set()).add(channel)
         return [self._frame("SUBSCRIBE", [self.stream(channel) for channel in channels], channels)]
 
@@ -195,12 +196,6 @@ class MarketSession(Session):
             return f"{symbol.partition('-')[0]}{channel.market.quote_asset}".lower() + "@optionTrade"
         return symbol.lower() + ("@trade" if self._product == SPOT else "@aggTrade")
 
-    def _note_contract(self, market: Market | None) -> None:
-        assert market is not None
-        # A size of 1 base unit converts nothing.
-        if market.contract_size is not None and (market.is_inverse or market.contract_size != 1):
-            self._contract_sizes[market.native_symbol] = (float(market.contract_size), market.is_inverse)
-
     def _frame(self, method: str, streams: Iterable[str], channels: Sequence[Channel]) -> str:
         self._last_id += 1
         self._waiting[self._last_id] = _Subscribing(method, tuple(channels))
@@ -222,10 +217,9 @@ class MarketSession(Session):
                 return
             bids: Sequence[Level] = frame.bids
             asks: Sequence[Level] = frame.asks
-            if self._contract_sizes and symbol in self._contract_sizes:
-                size, inverse = self._contract_sizes[symbol]
-                bids = convert_levels(bids, size, inverse=inverse)
-                asks = convert_levels(asks, size, inverse=inverse)
+            if self._units and symbol in self._units:
+                units = self._units[symbol]
+                bids, asks = units.levels(bids), units.levels(asks)
             book.delta(frame.first, frame.last, frame.previous, bids, asks, frame.time or frame.sent, received_ns)
         elif symbol in self._trades:
             self._trade(frame, self._trades[symbol], received_ns)
@@ -235,9 +229,8 @@ class MarketSession(Session):
         # Prints of nothing, and trades made off the book.
         if not price or not quantity or frame.kind != "MARKET":
             return
-        if self._contract_sizes and frame.symbol in self._contract_sizes:
-            size, inverse = self._contract_sizes[frame.symbol]
-            quantity = quantity * size / price if inverse else quantity * size
+        if self._units and frame.symbol in self._units:
+            quantity = self._units[frame.symbol].quantity(quantity, price)
         side = Side.SELL if frame.buyer_is_maker else Side.BUY
         trades.trades((Trade(trades.market, price, quantity, side, frame.time, str(frame.id), received_ns),))
 

@@ -14,16 +14,15 @@ from astra.models.accounts import Balance
 from astra.models.markets import Market
 from astra.models.orders import Fill, Order
 from astra.models.trades import Side
+from astra.trading.native import average_of, decimal_or_none, make_fill, make_order
 from astra_binance.settings import SPOT
 from astra_binance.trading.terms import (
     ALGO_PREFIX,
+    POST_ONLY_WORDS,
     algo_status,
-    average_of,
-    decimal_or_none,
-    make_fill,
-    make_order,
     order_status,
     order_type,
+    time_in_force,
 )
 
 _ZERO = Decimal(0)
@@ -118,8 +117,8 @@ class ExecutionReport(
             filled=self.filled,
             average=average_of(self.filled_quote, self.filled),
             quote_quantity=self.quote_quantity,
-            time_in_force_word=self.time_in_force,
-            post_only=self.type == "LIMIT_MAKER",
+            time_in_force=time_in_force(self.time_in_force),
+            post_only=self.type == "LIMIT_MAKER" or self.time_in_force in POST_ONLY_WORDS,
             created=self.created,
             updated=self.time,
         )
@@ -251,7 +250,8 @@ class OrderReport(
             total=self.quantity,
             filled=self.filled,
             average=self.average,
-            time_in_force_word=self.time_in_force,
+            time_in_force=time_in_force(self.time_in_force),
+            post_only=self.time_in_force in POST_ONLY_WORDS,
             reduce_only=self.reduce_only,
             created=self.time if self.execution == "NEW" else None,
             updated=self.time,
@@ -318,7 +318,8 @@ class AlgoUpdate(msgspec.Struct, tag_field="e", tag="ALGO_UPDATE", rename={"orde
             total=total,
             filled=filled,
             average=decimal_or_none(report.average),
-            time_in_force_word=report.time_in_force,
+            time_in_force=time_in_force(report.time_in_force),
+            post_only=report.time_in_force in POST_ONLY_WORDS,
             reduce_only=report.reduce_only,
             updated=self.time,
         )
@@ -451,9 +452,9 @@ class OldOptionReport(
             total=total,
             filled=filled,
             average=average_of(self.filled_quote, filled),
-            time_in_force_word=self.time_in_force,
+            time_in_force=time_in_force(self.time_in_force),
             reduce_only=self.reduce_only,
-            post_only=self.post_only,
+            post_only=self.post_only or self.time_in_force in POST_ONLY_WORDS,
             created=self.created,
             updated=self.updated,
         )

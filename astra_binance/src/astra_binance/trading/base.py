@@ -1,48 +1,28 @@
-"""What the trading of all families shares: refusals by name, references to orders, paging through fills."""
+"""What the trading of all families shares: references to orders, batches, paging through fills."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from decimal import Decimal
-from typing import ClassVar, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 
-from astra.errors import (
-    BadRequest,
-    MarketNotFound,
-    OrderNotFound,
-    OrderOutcomeUnknown,
-    UnsupportedOperation,
-    VenueError,
-)
-from astra.models.accounts import Balance, Fees, Position
+from astra.errors import BadRequest, OrderOutcomeUnknown, VenueError
+from astra.families import FamilyTrading
 from astra.models.credentials import Credentials
 from astra.models.markets import Market
-from astra.models.orders import Fill, MarginMode, Order, OrderChange, OrderRef, OrderRequest, OrderType, TimeInForce
+from astra.models.orders import Fill, Order, OrderRef, OrderRequest
 from astra.net.http import AnswerLost
-from astra.venue import MarketTable
+from astra.rest import Value, plain
 from astra_binance.errors import ErrorBody, Failure, error_of
-from astra_binance.rest import FamilyRest, Placement
+from astra_binance.rest import FamilyRest
 from astra_binance.settings import BinanceOrderOptions
-from astra_binance.signing import Value, plain
-
-logger = logging.getLogger(__name__)
 
 Parameters = list[tuple[str, Value | None]]
-Row = TypeVar("Row")
 
 _decode_rows = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_refusal = msgspec.json.Decoder(ErrorBody).decode
 
-PAGE = 1000
-RESOLVE_MARGIN_MS = 2000
-"""After the receive window has passed, so long until "not found" is believed."""
-SKEW_MS = 5000
-"""How far the venue's creation time and our time stamp of the same order may be apart."""
-REUSE_MS = 60_000
-"""Without the time stamp: an order that is this much older than the placement asked for is not that placement."""
 DAY_MS = 86_400_000
 
 
@@ -79,133 +59,18 @@ class FillHistory(msgspec.Struct, frozen=True):
     decode: Callable[[bytes], Sequence[FillRow]]
 
 
-class FamilyTrading:
-    """The trading hooks of one API family. What a family does not offer is `UnsupportedOperation` by name."""
+class BinanceTrading(FamilyTrading):
+    """What the trading of all four families shares."""
 
-    title: ClassVar[str]
-    """The family as errors call it."""
+    rest: FamilyRest
+    options_model = BinanceOrderOptions
+    fills_by_market = True
+    fees_by_market = True
+    timer_by_market = True
 
-    def __init__(self, rest: FamilyRest, markets: MarketTable) -> None:
-        self.rest = rest
-        self.markets = markets
-        self.exchange = rest.exchange
-        self.product = rest.product
-
-    def unsupported(self, what: str) -> UnsupportedOperation:
-        """An error that says what the family does not offer."""
-        return UnsupportedOperation(f"{self.title}: no {what}", exchange=self.exchange)
-
-    # -- what every family has ----------------------------------------------------------------------------------
-
-    async def place(self, market: Market, order: OrderRequest, credentials: Credentials) -> Order:
-        raise NotImplementedError
-
-    async def get(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
-        raise NotImplementedError
-
-    async def cancel(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
-        raise NotImplementedError
-
-    async def cancel_all(self, market: Market, credentials: Credentials) -> Sequence[Order]:
-        raise NotImplementedError
-
-    async def open_orders(self, market: Market | None, credentials: Credentials) -> Sequence[Order]:
-        raise NotImplementedError
-
-    async def fills(
-        self, market: Market, since: int | None, limit: int | None, credentials: Credentials
-    ) -> Sequence[Fill]:
-        raise NotImplementedError
-
-    async def balances(self, credentials: Credentials) -> Sequence[Balance]:
-        raise NotImplementedError
-
-    async def fees(self, market: Market, credentials: Credentials) -> Sequence[Fees]:
-        raise NotImplementedError
-
-    # -- what only some have ------------------------------------------------------------------------------------
-
-    async def positions(self, credentials: Credentials) -> Sequence[Position]:
-        return ()
-
-    def check_batch(self, orders: Iterable[OrderRequest]) -> None:
-        """Raise `UnsupportedOperation` unless these orders can be placed in batches."""
-        raise self.unsupported("batches of orders")
-
-    async def place_batch(
-        self, orders: Sequence[tuple[Market, OrderRequest]], credentials: Credentials
-    ) -> Sequence[Order | Exception]:
-        raise self.unsupported("batches of orders")
-
-    def check_cancel_batch(self) -> None:
-        """Raise `UnsupportedOperation` unless the family takes cancels in batches."""
-        if type(self).cancel_batch is FamilyTrading.cancel_batch:
-            raise self.unsupported("cancels in batches")
-
-    async def cancel_batch(
-        self, market: Market, refs: Sequence[OrderRef], credentials: Credentials
-    ) -> Sequence[Order | Exception]:
-        raise self.unsupported("cancels in batches")
-
-    async def amend(self, market: Market, ref: OrderRef, change: OrderChange, credentials: Credentials) -> Order:
-        raise self.unsupported("amendment of orders; cancel and place anew")
-
-    async def set_leverage(self, market: Market, leverage: Decimal, credentials: Credentials) -> None:
-        raise self.unsupported("leverage to set")
-
-    async def set_margin_mode(self, market: Market, mode: MarginMode, credentials: Credentials) -> None:
-        raise self.unsupported("margin mode to set")
-
-    async def set_position_mode(self, hedge: bool, credentials: Credentials) -> None:
-        raise self.unsupported("position mode to set")
-
-    async def keep_alive_orders(self, market: Market, timeout_s: float, credentials: Credentials) -> None:
-        raise self.unsupported("dead-man timer")
-
-    # -- resolving ----------------------------------------------------------------------------------------------
-
-    async def resolve(self, market: Market, client_order_id: str, since: int, credentials: Credentials) -> Order | bool:
-        """What became of a placement (see the hook): looked up by client order id.
-
-        "Not found" is believed once the venue could no longer accept the request when it was asked: that is the
-        receive window after the request's time stamp, by the venue's clock. The stamp of a placement of this process
-        is remembered, because it is set after the rate limiter and may be much later than `since`.
-        """
-        await self.rest.clock.refresh()
-        asked_ms = self.rest.clock.now_ms()
-        since += round(self.rest.clock.offset_ms)
-        placement = self.rest.placement(credentials, client_order_id)
-        stamped = max(since, placement.stamped) if placement else since
-        # Ids may be used again once their order is done: an old order under this id is not the one meant.
-        oldest = placement.stamped - SKEW_MS if placement else since - REUSE_MS
-        try:
-            order = await self.placed(market, client_order_id, credentials, placement)
-        except OrderNotFound:
-            order = None
-        if order is not None and (order.created_time is None or order.created_time >= oldest):
-            return order
-        if asked_ms - stamped <= self.rest.recv_window_ms + RESOLVE_MARGIN_MS:
-            return True
-        return placement is not None and placement.conditional and not self.finds_done_conditionals
-
-    async def placed(
-        self, market: Market, client_order_id: str, credentials: Credentials, placement: Placement | None
-    ) -> Order:
-        """The order of a placement, looked up where it was sent to (None: that is not known)."""
-        return await self.get(market, OrderRef(client_order_id=client_order_id), credentials)
-
-    finds_done_conditionals: ClassVar[bool] = True
-    """Can a conditional order still be looked up when it is no longer open?"""
-
-    # -- tools --------------------------------------------------------------------------------------------------
-
-    def options(self, order: OrderRequest, **allowed: bool) -> BinanceOrderOptions:
-        """The order's own options; those that are not `allowed` here must not be set."""
-        options = BinanceOrderOptions.of(order.options)
-        for name in options.model_fields_set:
-            if not allowed.get(name, False) and getattr(options, name):
-                raise self.unsupported(f"order option {name} for {order.type} orders")
-        return options
+    @property
+    def command_window_ms(self) -> int:
+        return self.rest.recv_window_ms
 
     def numeric(self, order_id: str) -> int:
         """A venue order id as number. Raises `BadRequest`."""
@@ -217,43 +82,6 @@ class FamilyTrading:
         if ref.id is not None:
             return [("orderId", self.numeric(ref.id))]
         return [(client_name, ref.client_order_id)]
-
-    def rest_time_in_force(self, order: OrderRequest, *, gtd: bool = False) -> TimeInForce:
-        """The time in force of an order that may rest; GTC unless it says otherwise."""
-        if order.time_in_force is TimeInForce.GTD and not gtd:
-            raise self.unsupported("time in force GTD")
-        return order.time_in_force or TimeInForce.GTC
-
-    def check_market_time_in_force(self, order: OrderRequest) -> None:
-        """Market orders take no time in force: what cannot be filled expires, which IOC (and GTC) agree with."""
-        if order.time_in_force in (TimeInForce.FOK, TimeInForce.GTD):
-            raise self.unsupported(f"time in force {order.time_in_force} for {order.type} orders")
-
-    def check_type(self, order: OrderRequest, types: Iterable[OrderType]) -> None:
-        if order.type not in types:
-            raise self.unsupported(f"{order.type} orders")
-
-    async def market_of(self, native_symbol: str) -> Market | None:
-        """The market of a row; None, and a warning, where the venue's own market list does not have it."""
-        try:
-            return await self.markets.native(self.product, native_symbol)
-        except MarketNotFound:
-            logger.warning(
-                "%s %s: a row of the unknown market %s is left out", self.exchange, self.product, native_symbol
-            )
-            return None
-
-    async def with_markets(
-        self, rows: Iterable[Row], market: Market | None, native_symbol: Callable[[Row], str]
-    ) -> list[tuple[Market, Row]]:
-        """Rows with their markets."""
-        found = []
-        for row in rows:
-            native = native_symbol(row)
-            known = market if market is not None and market.native_symbol == native else await self.market_of(native)
-            if known is not None:
-                found.append((known, row))
-        return found
 
     async def in_batches(
         self,
@@ -381,9 +209,15 @@ class FamilyTrading:
         )
 
     async def fills_of(
-        self, market: Market, since: int | None, limit: int | None, credentials: Credentials, history: FillHistory
+        self,
+        market: Market | None,
+        since: int | None,
+        limit: int | None,
+        credentials: Credentials,
+        history: FillHistory,
     ) -> Sequence[Fill]:
         """Own fills in a market from the family's fill history."""
+        assert market is not None
 
         async def fetch(start: int | None, end: int | None, size: int) -> Sequence[Fill]:
             params: Parameters = [
@@ -397,32 +231,3 @@ class FamilyTrading:
             return [row.fill(market) for row in rows]
 
         return await self.windowed(fetch, since, limit, history.window_ms)
-
-    async def windowed(
-        self,
-        fetch: Callable[[int | None, int | None, int], Awaitable[Sequence[Fill]]],
-        since: int | None,
-        limit: int | None,
-        window_ms: int,
-    ) -> Sequence[Fill]:
-        """Fills from `fetch(start, end, size)`, which takes at most `window_ms` at a time; oldest first.
-
-        Without `since` the newest `limit`; with it the oldest `limit` from there on.
-        """
-        if since is None:
-            return _ordered(await fetch(None, None, min(limit or PAGE, PAGE)))[-(limit or PAGE) :]
-        now = self.rest.clock.now_ms()
-        found: dict[str, Fill] = {}
-        start = since
-        while start <= now and (limit is None or len(found) < limit):
-            end = start + window_ms - 1
-            page = _ordered(await fetch(start, end, PAGE))
-            fresh = [fill for fill in page if fill.id not in found]
-            found.update((fill.id, fill) for fill in fresh)
-            # A full page: go on from its last time, again, because more fills may share that millisecond.
-            start = end + 1 if len(page) < PAGE else page[-1].time if fresh else page[-1].time + 1
-        return _ordered(found.values())[:limit]
-
-
-def _ordered(fills: Iterable[Fill]) -> list[Fill]:
-    return sorted(fills, key=lambda fill: (fill.time, len(fill.id), fill.id))

@@ -28,23 +28,20 @@ from astra.models.orders import (
     TimeInForce,
 )
 from astra.models.trades import Side
+from astra.rest import Placement
 from astra.trading.checks import native_quantity
+from astra.trading.native import decimal_or_none, make_fill, make_order, make_position, margin_mode, position_side
 from astra_binance.errors import NO_CHANGE_NEEDED
-from astra_binance.rest import Placement
 from astra_binance.settings import COINM, USDM
-from astra_binance.trading.base import DAY_MS, BatchRules, CancelRules, FamilyTrading, FillHistory, Parameters
+from astra_binance.trading.base import DAY_MS, BatchRules, BinanceTrading, CancelRules, FillHistory, Parameters
 from astra_binance.trading.terms import (
     ALGO_PREFIX,
     FUTURES_TYPES,
+    POST_ONLY_WORDS,
     algo_status,
-    decimal_or_none,
-    make_fill,
-    make_order,
-    make_position,
-    margin_mode,
     order_status,
     order_type,
-    position_side,
+    time_in_force,
 )
 
 BATCH = 5
@@ -129,7 +126,8 @@ class FuturesOrder(msgspec.Struct, rename="camel"):
             total=self.orig_qty,
             filled=self.executed_qty,
             average=self.avg_price,
-            time_in_force_word=self.time_in_force,
+            time_in_force=time_in_force(self.time_in_force),
+            post_only=self.time_in_force in POST_ONLY_WORDS,
             reduce_only=self.reduce_only,
             created=self.time or (self.update_time if placed else None),
             updated=self.update_time,
@@ -175,7 +173,8 @@ class AlgoOrder(msgspec.Struct, rename="camel"):
             total=total,
             filled=None if done or self.triggered else Decimal(0),
             average=None,
-            time_in_force_word=self.time_in_force,
+            time_in_force=time_in_force(self.time_in_force),
+            post_only=self.time_in_force in POST_ONLY_WORDS,
             reduce_only=self.reduce_only,
             created=self.create_time,
             updated=self.update_time,
@@ -259,7 +258,7 @@ def _batch_order(row: msgspec.Raw, market: Market) -> Order:
     return _decode_order(row).order(market, placed=True)
 
 
-class FuturesTrading(FamilyTrading):
+class FuturesTrading(BinanceTrading):
     """Trading on one of the futures families."""
 
     @property
@@ -296,7 +295,7 @@ class FuturesTrading(FamilyTrading):
             )
         time_in_force: str | None = None
         if order.type.has_price:
-            chosen = self.rest_time_in_force(order, gtd=self.dialect.good_till_date)
+            chosen = self.resting_time_in_force(order, gtd=self.dialect.good_till_date)
             time_in_force = "GTX" if order.post_only else chosen.value
         else:
             self.check_market_time_in_force(order)
@@ -572,7 +571,7 @@ class FuturesTrading(FamilyTrading):
         return await self.rest.signed(_decode_algos, "GET", "openAlgoOrders", params, credentials, weight=weight)
 
     async def fills(
-        self, market: Market, since: int | None, limit: int | None, credentials: Credentials
+        self, market: Market | None, since: int | None, limit: int | None, credentials: Credentials
     ) -> Sequence[Fill]:
         reach = self.rest.clock.now_ms() - FILLS_REACH_MS
         if since is not None and since < reach:
@@ -598,7 +597,8 @@ class FuturesTrading(FamilyTrading):
         rows = [row for row in listed if row.position_amt]
         return [row.position(known) for known, row in await self.with_markets(rows, None, lambda row: row.symbol)]
 
-    async def fees(self, market: Market, credentials: Credentials) -> Sequence[Fees]:
+    async def fees(self, market: Market | None, credentials: Credentials) -> Sequence[Fees]:
+        assert market is not None
         params: Parameters = [("symbol", market.native_symbol)]
         rate = await self.rest.signed(_decode_rate, "GET", "commissionRate", params, credentials, weight=20)
         return [Fees(market=market.symbol, maker=rate.maker_commission_rate, taker=rate.taker_commission_rate)]
@@ -624,6 +624,7 @@ class FuturesTrading(FamilyTrading):
             if error.code not in NO_CHANGE_NEEDED:
                 raise
 
-    async def keep_alive_orders(self, market: Market, timeout_s: float, credentials: Credentials) -> None:
+    async def keep_alive_orders(self, market: Market | None, timeout_s: float, credentials: Credentials) -> None:
+        assert market is not None
         params: Parameters = [("symbol", market.native_symbol), ("countdownTime", round(timeout_s * 1000))]
         await self.rest.signed(bytes, "POST", "countdownCancelAll", params, credentials, weight=10)

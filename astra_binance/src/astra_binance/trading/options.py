@@ -17,9 +17,10 @@ from astra.models.markets import Market
 from astra.models.orders import Fill, Order, OrderRef, OrderRequest, OrderStatus, OrderType
 from astra.models.trades import Side
 from astra.trading.checks import native_quantity
+from astra.trading.native import make_fill, make_order, make_position, position_side
 from astra_binance.settings import OPTIONS
-from astra_binance.trading.base import DAY_MS, BatchRules, CancelRules, FamilyTrading, FillHistory, Parameters
-from astra_binance.trading.terms import make_fill, make_order, make_position, order_status, order_type, position_side
+from astra_binance.trading.base import DAY_MS, BatchRules, BinanceTrading, CancelRules, FillHistory, Parameters
+from astra_binance.trading.terms import POST_ONLY_WORDS, order_status, order_type, time_in_force
 
 BATCH = 5
 """Orders in one batch at most (older pages: 10)."""
@@ -61,9 +62,9 @@ class OptionOrder(msgspec.Struct, rename="camel"):
             total=self.quantity,
             filled=self.executed_qty,
             average=self.avg_price,
-            time_in_force_word=self.time_in_force,
+            time_in_force=time_in_force(self.time_in_force),
             reduce_only=self.reduce_only,
-            post_only=self.post_only,
+            post_only=self.post_only or self.time_in_force in POST_ONLY_WORDS,
             created=self.create_time or self.create_date,
             updated=self.update_time,
         )
@@ -152,7 +153,7 @@ def _batch_order(row: msgspec.Raw, market: Market) -> Order:
     return _decode_order(row).order(market)
 
 
-class OptionsTrading(FamilyTrading):
+class OptionsTrading(BinanceTrading):
     """Trading on options."""
 
     title = "options"
@@ -165,7 +166,7 @@ class OptionsTrading(FamilyTrading):
             ("symbol", market.native_symbol),
             ("side", order.side),
             ("type", "LIMIT"),
-            ("timeInForce", self.rest_time_in_force(order).value),
+            ("timeInForce", self.resting_time_in_force(order).value),
             ("quantity", native_quantity(market, order)),
             ("price", order.price),
             ("reduceOnly", True if order.reduce_only else None),
@@ -271,7 +272,7 @@ class OptionsTrading(FamilyTrading):
         return [row.order(known) for known, row in await self.with_markets(rows, market, lambda row: row.symbol)]
 
     async def fills(
-        self, market: Market, since: int | None, limit: int | None, credentials: Credentials
+        self, market: Market | None, since: int | None, limit: int | None, credentials: Credentials
     ) -> Sequence[Fill]:
         return await self.fills_of(market, since, limit, credentials, _FILLS)
 
@@ -288,7 +289,8 @@ class OptionsTrading(FamilyTrading):
         rows = [row for row in listed if row.quantity]
         return [row.position(known) for known, row in await self.with_markets(rows, None, lambda row: row.symbol)]
 
-    async def fees(self, market: Market, credentials: Credentials) -> Sequence[Fees]:
+    async def fees(self, market: Market | None, credentials: Credentials) -> Sequence[Fees]:
+        assert market is not None
         answer = await self.rest.signed(_decode_commissions, "GET", "commission", (), credentials, weight=5)
         underlying = underlying_of(market)
         return [

@@ -14,16 +14,10 @@ from astra.models.markets import Market
 from astra.models.orders import Fill, Order, OrderChange, OrderRef, OrderRequest, OrderStatus, OrderType
 from astra.models.trades import Side
 from astra.trading.checks import native_quantity
+from astra.trading.native import average_of, make_fill, make_order
 from astra_binance.settings import SPOT
-from astra_binance.trading.base import DAY_MS, FamilyTrading, FillHistory, Parameters
-from astra_binance.trading.terms import (
-    SPOT_TYPES,
-    average_of,
-    make_fill,
-    make_order,
-    order_status,
-    order_type,
-)
+from astra_binance.trading.base import DAY_MS, BinanceTrading, FillHistory, Parameters
+from astra_binance.trading.terms import POST_ONLY_WORDS, SPOT_TYPES, order_status, order_type, time_in_force
 
 _ZERO = Decimal(0)
 
@@ -74,8 +68,8 @@ class SpotOrder(msgspec.Struct, rename="camel"):
             filled=self.executed_qty,
             average=average_of(quote, self.executed_qty),
             quote_quantity=self.orig_quote_order_qty or self.quote_order_qty,
-            time_in_force_word=self.time_in_force,
-            post_only=self.type == "LIMIT_MAKER",
+            time_in_force=time_in_force(self.time_in_force),
+            post_only=self.type == "LIMIT_MAKER" or self.time_in_force in POST_ONLY_WORDS,
             created=self.time or (self.transact_time if placed else None),
             updated=self.update_time or self.transact_time,
         )
@@ -164,7 +158,7 @@ _decode_account = msgspec.json.Decoder(_Account).decode
 _decode_commissions = msgspec.json.Decoder(_Commissions).decode
 
 
-class SpotTrading(FamilyTrading):
+class SpotTrading(BinanceTrading):
     """Trading on Spot."""
 
     title = "Spot"
@@ -182,9 +176,9 @@ class SpotTrading(FamilyTrading):
             if order.type is not OrderType.LIMIT:
                 raise self.unsupported(f"post-only {order.type} orders")
             kind = "LIMIT_MAKER"
-            self.rest_time_in_force(order)
+            self.resting_time_in_force(order)
         elif order.type.has_price:
-            time_in_force = self.rest_time_in_force(order).value
+            time_in_force = self.resting_time_in_force(order).value
         else:
             self.check_market_time_in_force(order)
         return [
@@ -235,7 +229,7 @@ class SpotTrading(FamilyTrading):
             filled=None,
             average=None,
             quote_quantity=order.quote_quantity,
-            time_in_force_word=order.time_in_force,
+            time_in_force=order.time_in_force,
             post_only=order.post_only,
             created=answer.transact_time,
             updated=answer.transact_time,
@@ -318,7 +312,7 @@ class SpotTrading(FamilyTrading):
         return [row.order(known) for known, row in found]
 
     async def fills(
-        self, market: Market, since: int | None, limit: int | None, credentials: Credentials
+        self, market: Market | None, since: int | None, limit: int | None, credentials: Credentials
     ) -> Sequence[Fill]:
         return await self.fills_of(market, since, limit, credentials, _FILLS)
 
@@ -331,7 +325,8 @@ class SpotTrading(FamilyTrading):
             if row.free or row.locked
         ]
 
-    async def fees(self, market: Market, credentials: Credentials) -> Sequence[Fees]:
+    async def fees(self, market: Market | None, credentials: Credentials) -> Sequence[Fees]:
+        assert market is not None
         params: Parameters = [("symbol", market.native_symbol)]
         answer = await self.rest.signed(
             _decode_commissions, "GET", "account/commission", params, credentials, weight=20

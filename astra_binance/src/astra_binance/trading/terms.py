@@ -6,21 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
+from decimal import Decimal
 
-from astra.models.accounts import Position
-from astra.models.markets import Market
 from astra.models.orders import (
-    Fill,
-    Liquidity,
-    MarginMode,
-    Order,
     OrderStatus,
     OrderType,
-    PositionSide,
     TimeInForce,
 )
-from astra.models.trades import Side
+from astra.trading.native import status_of
 
 ALGO_PREFIX = "algo:"
 """Conditional futures orders have ids in a space of their own: `algo:2146760` is the conditional order 2146760,
@@ -79,27 +72,6 @@ _TIME_IN_FORCE: Mapping[str, TimeInForce] = {
 POST_ONLY_WORDS = frozenset({"GTX", "RPI", "LIMIT_MAKER"})
 """Times in force and types that only ever make."""
 
-_CONTEXT = Context(prec=28, rounding=ROUND_HALF_EVEN)
-"""Divisions do not depend on the decimal context of whoever calls."""
-
-
-def decimal_or_none(text: str | Decimal | None) -> Decimal | None:
-    """A decimal; None for what the venue writes where it has none ("", "0", "0.00")."""
-    if text is None or text == "":
-        return None
-    try:
-        return Decimal(text) or None
-    except InvalidOperation:
-        return None
-
-
-def average_of(quote: Decimal | None, base: Decimal | None) -> Decimal | None:
-    """Average price from the cumulative quote and base quantity. A negative quote quantity means unknown (orders from
-    before it was kept)."""
-    if not quote or not base or quote < 0:
-        return None
-    return _CONTEXT.divide(quote, base)
-
 
 def order_type(word: str, price: Decimal | None, *, spot: bool = False) -> OrderType:
     """The type that the venue's word means. Types that Astra cannot place (LIQUIDATION ...) go by their price."""
@@ -112,9 +84,7 @@ def order_type(word: str, price: Decimal | None, *, spot: bool = False) -> Order
 def order_status(word: str, filled: Decimal | None, total: Decimal | None) -> OrderStatus:
     """The status that the venue's word means; unknown words are UNKNOWN."""
     if word in _BY_QUANTITY:
-        if not filled:
-            return OrderStatus.NEW
-        return OrderStatus.FILLED if total is not None and filled >= total else OrderStatus.PARTIALLY_FILLED
+        return status_of(filled, total)
     return _STATUS.get(word, OrderStatus.UNKNOWN)
 
 
@@ -129,135 +99,3 @@ def algo_status(word: str, filled: Decimal | None, total: Decimal | None) -> Ord
 
 def time_in_force(word: str | None) -> TimeInForce | None:
     return _TIME_IN_FORCE.get(word or "")
-
-
-def make_order(
-    market: Market,
-    *,
-    order_id: str | None,
-    client_order_id: str | None,
-    side: Side,
-    kind: OrderType,
-    status: OrderStatus,
-    price: Decimal | None,
-    total: Decimal | None,
-    filled: Decimal | None,
-    average: Decimal | None,
-    stop_price: Decimal | None = None,
-    quote_quantity: Decimal | None = None,
-    time_in_force_word: str | None = None,
-    reduce_only: bool = False,
-    post_only: bool = False,
-    created: int | None = None,
-    updated: int | None = None,
-) -> Order:
-    """An `Order` from native quantities `total` and `filled`; zeros that mean "none" may be passed as they are.
-
-    Contracts become base units at the average fill; at the limit price while nothing is filled.
-    """
-    in_contracts = market.contract_size is not None
-    price, average = price or None, average or None
-    at = average if filled else price
-    return Order(
-        id=order_id,
-        client_order_id=client_order_id or None,
-        market=market.symbol,
-        side=side,
-        type=kind,
-        time_in_force=time_in_force(time_in_force_word),
-        price=price,
-        stop_price=stop_price or None,
-        quantity=market.base_quantity(total, at) if total else None,
-        contracts=(total or None) if in_contracts else None,
-        quote_quantity=quote_quantity or None,
-        filled_quantity=_filled_base(market, filled, average),
-        filled_contracts=filled if in_contracts else None,
-        average_price=average if filled else None,
-        status=status,
-        reduce_only=reduce_only,
-        post_only=post_only or time_in_force_word in POST_ONLY_WORDS,
-        created_time=created or None,
-        updated_time=updated or None,
-    )
-
-
-def _filled_base(market: Market, filled: Decimal | None, average: Decimal | None) -> Decimal | None:
-    if not filled:
-        return filled
-    return market.base_quantity(filled, average)
-
-
-def make_fill(
-    market: Market,
-    *,
-    trade_id: int | str,
-    order_id: int | str | None,
-    side: Side,
-    price: Decimal,
-    size: Decimal,
-    fee: Decimal | None,
-    fee_asset: str | None,
-    maker: bool | None,
-    time: int,
-    client_order_id: str | None = None,
-) -> Fill:
-    """A `Fill` from the native quantity `size`. The venue's trade ids are unique per market."""
-    quantity = market.base_quantity(size, price)
-    assert quantity is not None, "a fill has a price"
-    return Fill(
-        id=str(trade_id),
-        order_id=None if order_id is None else str(order_id),
-        client_order_id=client_order_id or None,
-        market=market.symbol,
-        side=side,
-        price=price,
-        quantity=quantity,
-        contracts=size if market.contract_size is not None else None,
-        fee=fee,
-        fee_asset=fee_asset,
-        liquidity=None if maker is None else Liquidity.MAKER if maker else Liquidity.TAKER,
-        time=time,
-    )
-
-
-def make_position(
-    market: Market,
-    side: PositionSide,
-    size: Decimal,
-    *,
-    entry: Decimal | None = None,
-    mark: Decimal | None = None,
-    liquidation: Decimal | None = None,
-    unrealized_pnl: Decimal | None = None,
-    leverage: Decimal | None = None,
-    margin_mode: MarginMode | None = None,
-) -> Position:
-    """A `Position` from the native quantity (its sign does not matter); an inverse one's `quantity` is at the mark."""
-    size = abs(size)
-    return Position(
-        market=market.symbol,
-        side=side,
-        quantity=market.base_quantity(size, mark or None) if size else size,
-        contracts=size if market.contract_size is not None else None,
-        entry_price=entry or None,
-        mark_price=mark or None,
-        liquidation_price=liquidation or None,
-        unrealized_pnl=unrealized_pnl,
-        leverage=leverage,
-        margin_mode=margin_mode,
-    )
-
-
-def position_side(word: str, size: Decimal) -> PositionSide:
-    """LONG or SHORT as the venue says it; the one position of one-way mode (BOTH) goes by the sign of its size."""
-    if word in ("LONG", "SHORT"):
-        return PositionSide(word)
-    return PositionSide.SHORT if size < 0 else PositionSide.LONG
-
-
-def margin_mode(word: str | None) -> MarginMode | None:
-    """`cross`, `CROSSED`, `isolated`, `ISOLATED`."""
-    folded = (word or "").lower()
-    if folded.startswith("isolated"):
-        return MarginMode.ISOLATED
-    return MarginMode.CROSS if folded.startswith("cross") else None

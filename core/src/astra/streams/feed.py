@@ -331,6 +331,27 @@ class Feed(abc.ABC):
         """How the channel's book is kept."""
 
 
+class Units(msgspec.Struct, frozen=True):
+    """How native quantities of a contract market become base units in market data: contracts x size, for inverse
+    contracts (size in quote currency) contracts x size / price."""
+
+    size: float
+    inverse: bool
+
+    @classmethod
+    def of(cls, market: Market | None) -> Units | None:
+        """None where native quantities are base units already (a size of 1 converts nothing)."""
+        if market is None or market.contract_size is None or (market.contract_size == 1 and not market.is_inverse):
+            return None
+        return cls(float(market.contract_size), market.is_inverse)
+
+    def levels(self, levels: Sequence[Level]) -> list[Level]:
+        return convert_levels(levels, self.size, inverse=self.inverse)
+
+    def quantity(self, native: float, price: float) -> float:
+        return native * self.size / price if self.inverse else native * self.size
+
+
 def convert_levels(levels: Sequence[Level], contract_size: float, *, inverse: bool) -> list[Level]:
     """Levels in contracts as levels in base units: `q x size`, inverse `q x size / price`."""
     if inverse:

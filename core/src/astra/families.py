@@ -1,0 +1,712 @@
+"""Venues of one or several API families: who trades what, and what all of them are asked for.
+
+A *family* is a part of a venue's trading API that is spoken to in one way, with one account: Binance has four, OKX one
+for all its products. A venue names the family of each product; orders go to the family of their market, questions
+about an account to all families at the same time. Hooks that no family of a venue implements are not hooks of the
+venue, and what each product offers can be read from the classes (`FamilyVenue.offers`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import anyio
+
+from astra.errors import (
+    AstraError,
+    AuthenticationError,
+    MarketNotFound,
+    OrderNotFound,
+    PermissionDenied,
+    StreamClosed,
+    UnsupportedOperation,
+    VenueError,
+)
+from astra.hookspecs import hookimpl
+from astra.models.accounts import Balance, Fees, Position
+from astra.models.credentials import Credentials
+from astra.models.markets import Market
+from astra.models.orderbook import Orderbook
+from astra.models.orders import (
+    Fill,
+    MarginMode,
+    Order,
+    OrderChange,
+    OrderOptions,
+    OrderRef,
+    OrderRequest,
+    OrderType,
+    TimeInForce,
+)
+from astra.models.protocols import Host
+from astra.net.clock import VenueClock
+from astra.net.ratelimit import RateLimiter
+from astra.rest import Placement, RestApi
+from astra.streams.feed import Channel, HistorySource
+from astra.venue import AccountStreamingVenue, MarketTable, VenueSettings
+
+logger = logging.getLogger("astra.venue")
+
+T = TypeVar("T")
+Row = TypeVar("Row")
+
+RESOLVE_MARGIN_MS = 2000
+"""After a command can no longer be accepted, so long until "not found" is believed."""
+SKEW_MS = 5000
+"""How far the venue's creation time and our time stamp of the same order may be apart."""
+REUSE_MS = 60_000
+"""Without the time stamp: an order that is this much older than the placement asked for is not that placement."""
+PAGE = 1000
+
+HOOKS: Mapping[str, str] = {
+    "place_order": "place",
+    "place_orders": "place_batch",
+    "get_order": "get",
+    "cancel_order": "cancel",
+    "cancel_orders": "cancel_batch",
+    "amend_order": "amend",
+    "cancel_all_orders": "cancel_all",
+    "list_orders": "open_orders",
+    "list_fills": "fills",
+    "get_balances": "balances",
+    "get_positions": "positions",
+    "get_fees": "fees",
+    "set_leverage": "set_leverage",
+    "set_margin_mode": "set_margin_mode",
+    "set_position_mode": "set_position_mode",
+    "keep_alive_orders": "keep_alive_orders",
+    "resolve_order": "place",
+}
+"""Hook -> the method of a family that serves it. A family offers what it overrides; who places can resolve."""
+
+
+class FamilyTrading:
+    """The trading hooks of one API family. What a family does not override is `UnsupportedOperation` by name.
+
+    Class attributes: `title`, the family as errors call it; `options_model`, the venue's order options;
+    `fills_by_market`, `fees_by_market`, `timer_by_market`: the venue has these for single markets only.
+    `products` are the products whose markets the family trades.
+    """
+
+    title: ClassVar[str]
+    options_model: ClassVar[type[OrderOptions] | None] = None
+    fills_by_market: ClassVar[bool] = False
+    fees_by_market: ClassVar[bool] = False
+    timer_by_market: ClassVar[bool] = False
+    finds_done_conditionals: ClassVar[bool] = True
+    """Can a conditional order still be looked up when it is no longer open?"""
+
+    def __init__(self, rest: RestApi, markets: MarketTable, products: Sequence[str] = ()) -> None:
+        self.rest = rest
+        self.markets = markets
+        self.exchange = rest.exchange
+        self.product = rest.product
+        self.products = tuple(products) or (rest.product,)
+
+    def unsupported(self, what: str) -> UnsupportedOperation:
+        """An error that says what the family does not offer."""
+        return UnsupportedOperation(f"{self.title}: no {what}", exchange=self.exchange)
+
+    @property
+    def command_window_ms(self) -> int | None:
+        """For how long after its time stamp a command may be accepted: the receive window or expiry that every command
+        carries. None where the venue has nothing of the kind: then only the venue's order history proves that an order
+        was not placed."""
+        return None
+
+    # -- orders -------------------------------------------------------------------------------------------------
+
+    async def place(self, market: Market, order: OrderRequest, credentials: Credentials) -> Order:
+        """`order` has a client order id."""
+        raise self.unsupported("orders")
+
+    def check_batch(self, orders: Iterable[OrderRequest]) -> None:
+        """Raise `UnsupportedOperation` unless these orders can be placed in batches."""
+        if not offers(type(self), "place_batch"):
+            raise self.unsupported("batches of orders")
+
+    async def place_batch(
+        self, orders: Sequence[tuple[Market, OrderRequest]], credentials: Credentials
+    ) -> Sequence[Order | Exception]:
+        """Each position holds its order or the error that refused it."""
+        raise self.unsupported("batches of orders")
+
+    async def get(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
+        raise self.unsupported("look-up of single orders")
+
+    async def cancel(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
+        raise self.unsupported("cancels")
+
+    def check_cancel_batch(self) -> None:
+        """Raise `UnsupportedOperation` unless the family takes cancels in batches."""
+        if not offers(type(self), "cancel_batch"):
+            raise self.unsupported("cancels in batches")
+
+    async def cancel_batch(
+        self, market: Market, refs: Sequence[OrderRef], credentials: Credentials
+    ) -> Sequence[Order | Exception]:
+        """Cancels of one market; each position holds the order or the error that refused its cancel."""
+        raise self.unsupported("cancels in batches")
+
+    async def cancel_all(self, market: Market, credentials: Credentials) -> Sequence[Order]:
+        raise self.unsupported("cancelling of all orders")
+
+    async def cancel_everywhere(self, credentials: Credentials) -> Sequence[Order]:
+        """Cancel all open orders of the family: here, market by market. A market that fails does not stop the others;
+        the first failure is raised at the end."""
+        canceled: list[Order] = []
+        symbols = dict.fromkeys(order.market for order in await self.open_orders(None, credentials))
+        failure: VenueError | None = None
+        for symbol in symbols:
+            try:
+                canceled += await self.cancel_all(await self.markets.get(symbol), credentials)
+            except VenueError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+        return canceled
+
+    async def amend(self, market: Market, ref: OrderRef, change: OrderChange, credentials: Credentials) -> Order:
+        raise self.unsupported("amendment of orders; cancel and place anew")
+
+    async def open_orders(self, market: Market | None, credentials: Credentials) -> Sequence[Order]:
+        """Conditional orders included."""
+        raise self.unsupported("list of open orders")
+
+    async def fills(
+        self, market: Market | None, since: int | None, limit: int | None, credentials: Credentials
+    ) -> Sequence[Fill]:
+        """Oldest first. `market` is None only where not `fills_by_market`."""
+        raise self.unsupported("list of fills")
+
+    # -- the account --------------------------------------------------------------------------------------------
+
+    async def balances(self, credentials: Credentials) -> Sequence[Balance]:
+        raise self.unsupported("balances")
+
+    async def positions(self, credentials: Credentials) -> Sequence[Position]:
+        """A family without positions has none."""
+        return ()
+
+    async def fees(self, market: Market | None, credentials: Credentials) -> Sequence[Fees]:
+        """`market` is None only where not `fees_by_market`."""
+        raise self.unsupported("fee rates")
+
+    async def set_leverage(self, market: Market, leverage: Decimal, credentials: Credentials) -> None:
+        raise self.unsupported("leverage to set")
+
+    async def set_margin_mode(self, market: Market, mode: MarginMode, credentials: Credentials) -> None:
+        raise self.unsupported("margin mode to set")
+
+    async def set_position_mode(self, hedge: bool, credentials: Credentials) -> None:
+        raise self.unsupported("position mode to set")
+
+    async def keep_alive_orders(self, market: Market | None, timeout_s: float, credentials: Credentials) -> None:
+        """`market` is None only where not `timer_by_market`."""
+        raise self.unsupported("dead-man timer")
+
+    # -- resolving ----------------------------------------------------------------------------------------------
+
+    async def resolve(self, market: Market, client_order_id: str, since: int, credentials: Credentials) -> Order | bool:
+        """What became of a placement (see the hook): looked up by client order id.
+
+        "Not found" is believed once the venue could no longer accept the request when it was asked: that is the
+        command window after the request's time stamp, by the venue's clock. The stamp of a placement of this process
+        is remembered, because it is set after the rate limiter and may be much later than `since`. A venue without
+        such a window overrides this.
+        """
+        await self.rest.clock.refresh()
+        asked_ms = self.rest.clock.now_ms()
+        since += round(self.rest.clock.offset_ms)
+        placement = self.rest.placement(credentials, client_order_id)
+        stamped = max(since, placement.stamped) if placement else since
+        # Ids may be used again once their order is done: an old order under this id is not the one meant.
+        oldest = placement.stamped - SKEW_MS if placement else since - REUSE_MS
+        try:
+            order = await self.placed(market, client_order_id, credentials, placement)
+        except OrderNotFound:
+            order = None
+        if order is not None and (order.created_time is None or order.created_time >= oldest):
+            return order
+        window_ms = self.command_window_ms
+        if window_ms is None or asked_ms - stamped <= window_ms + RESOLVE_MARGIN_MS:
+            return True
+        return placement is not None and placement.conditional and not self.finds_done_conditionals
+
+    async def placed(
+        self, market: Market, client_order_id: str, credentials: Credentials, placement: Placement | None
+    ) -> Order:
+        """The order of a placement, looked up where it was sent to (None: that is not known)."""
+        return await self.get(market, OrderRef(client_order_id=client_order_id), credentials)
+
+    # -- tools --------------------------------------------------------------------------------------------------
+
+    def options(self, order: OrderRequest, **allowed: bool) -> Any:
+        """The order's own options as `options_model`; those that are not `allowed` here must not be set."""
+        assert self.options_model is not None
+        given = order.options
+        options = given if isinstance(given, self.options_model) else self.options_model.model_validate(given or {})
+        for name in options.model_fields_set:
+            if not allowed.get(name, False) and getattr(options, name):
+                raise self.unsupported(f"order option {name} for {order.type} orders")
+        return options
+
+    def resting_time_in_force(self, order: OrderRequest, *, gtd: bool = False) -> TimeInForce:
+        """The time in force of an order that may rest; GTC unless it says otherwise."""
+        if order.time_in_force is TimeInForce.GTD and not gtd:
+            raise self.unsupported("time in force GTD")
+        return order.time_in_force or TimeInForce.GTC
+
+    def check_market_time_in_force(self, order: OrderRequest) -> None:
+        """Market orders take no time in force: what cannot be filled expires, which IOC (and GTC) agree with."""
+        if order.time_in_force in (TimeInForce.FOK, TimeInForce.GTD):
+            raise self.unsupported(f"time in force {order.time_in_force} for {order.type} orders")
+
+    def check_type(self, order: OrderRequest, types: Iterable[OrderType]) -> None:
+        if order.type not in types:
+            raise self.unsupported(f"{order.type} orders")
+
+    async def market_of(self, native_symbol: str) -> Market | None:
+        """The market of a row; None, and a warning, where the venue's own market list does not have it."""
+        for product in self.products[:-1]:
+            await self.markets.all()
+            found = self.markets.peek_native(product, native_symbol)
+            if found is not None:
+                return found
+        try:
+            return await self.markets.native(self.products[-1], native_symbol)
+        except MarketNotFound:
+            logger.warning(
+                "%s %s: a row of the unknown market %s is left out", self.exchange, self.product, native_symbol
+            )
+            return None
+
+    async def with_markets(
+        self, rows: Iterable[Row], market: Market | None, native_symbol: Callable[[Row], str]
+    ) -> list[tuple[Market, Row]]:
+        """Rows with their markets."""
+        found = []
+        for row in rows:
+            native = native_symbol(row)
+            known = market if market is not None and market.native_symbol == native else await self.market_of(native)
+            if known is not None:
+                found.append((known, row))
+        return found
+
+    async def windowed(
+        self,
+        fetch: Callable[[int | None, int | None, int], Awaitable[Sequence[Fill]]],
+        since: int | None,
+        limit: int | None,
+        window_ms: int,
+        page: int = PAGE,
+    ) -> Sequence[Fill]:
+        """Fills from `fetch(start, end, size)`, which takes at most `window_ms` and `page` fills at a time and gives
+        the oldest of the window first; oldest first.
+
+        Without `since` the newest `limit`; with it the oldest `limit` from there on.
+        """
+        if since is None:
+            return in_order(await fetch(None, None, min(limit or page, page)))[-(limit or page) :]
+        now = self.rest.clock.now_ms()
+        found: dict[tuple[str, str], Fill] = {}
+        start = since
+        while start <= now and (limit is None or len(found) < limit):
+            end = start + window_ms - 1
+            rows = in_order(await fetch(start, end, page))
+            fresh = [fill for fill in rows if (fill.market, fill.id) not in found]
+            found.update(((fill.market, fill.id), fill) for fill in fresh)
+            # A full page: go on from its last time, again, because more fills may share that millisecond.
+            start = end + 1 if len(rows) < page else rows[-1].time if fresh else rows[-1].time + 1
+        return in_order(found.values())[:limit]
+
+
+def offers(family: type[FamilyTrading], method: str) -> bool:
+    """Does the family override the method of `FamilyTrading`?"""
+    return getattr(family, method) is not getattr(FamilyTrading, method)
+
+
+def in_order(fills: Iterable[Fill]) -> list[Fill]:
+    """Fills by time, those of one millisecond by their ids (as numbers where they are)."""
+    return sorted(fills, key=lambda fill: (fill.time, len(fill.id), fill.id))
+
+
+class OrderbookSource(HistorySource, Protocol):
+    """What a venue's `history` serves: the engine, and callers who want one snapshot."""
+
+    async def orderbook(self, market: Market, depth: int) -> Orderbook:
+        """The best `depth` levels a side, or as many as the venue gives."""
+        ...
+
+
+class FamilySettings(VenueSettings):
+    """Settings of a venue with families; a venue narrows `products` to a tuple of its own names."""
+
+    products: tuple[str, ...] = ()
+    """The products to serve. Leave out what your region or your keys have no access to."""
+
+
+class FamilyVenue(AccountStreamingVenue):
+    """A venue made of families.
+
+    A subclass sets `families` (product -> class of the family that trades it), implements `load_markets`, and in its
+    constructor sets `parts` (the running families by the name that account streams and keys know them by) beside
+    `feed` and `history`. `history.orderbook(market, depth)` serves single snapshots.
+
+    A hook that no family offers is none of the venue's. One that a family serves differently (a mode that several
+    families share) is overridden.
+    """
+
+    families: ClassVar[Mapping[str, type[FamilyTrading]]] = {}
+    settings: FamilySettings
+    parts: Mapping[str, FamilyTrading]
+    history: OrderbookSource
+    _trading: Mapping[str, FamilyTrading] | None = None
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        classes = set(cls.families.values())
+        cls.fills_need_market = any(family.fills_by_market for family in classes)
+        for hook, method in HOOKS.items():
+            own = cls.__dict__.get(hook, getattr(FamilyVenue, hook)) is not getattr(FamilyVenue, hook)
+            if classes and not own and not any(offers(family, method) for family in classes):
+                setattr(cls, hook, None)  # pluggy takes what is no routine for no hook
+
+    @classmethod
+    def offers(cls) -> Mapping[str, Sequence[str]]:
+        """Product -> the hooks that work for its markets (account-wide ones: that include the product)."""
+        public = [hook for hook in ("get_orderbook", "stream_orderbook", "stream_trades") if getattr(cls, hook, None)]
+        found: dict[str, Sequence[str]] = {}
+        for product, family in cls.families.items():
+            trading = [hook for hook, method in HOOKS.items() if getattr(cls, hook) and offers(family, method)]
+            streams = ["stream_account"] if cls.account_products else []
+            found[product] = [*public, *trading, *streams]
+        return found
+
+    def __init__(self, host: Host, settings: FamilySettings) -> None:
+        super().__init__(host, settings)
+        self._listed: dict[str, Sequence[Market]] = {}
+
+    @property
+    def trading(self) -> Mapping[str, FamilyTrading]:
+        """The family that trades each product."""
+        if self._trading is None:
+            self._trading = {product: part for part in self.parts.values() for product in part.products}
+        return self._trading
+
+    @property
+    def venue_clocks(self) -> Mapping[str, VenueClock]:
+        return {name: part.rest.clock for name, part in self.parts.items()}
+
+    @property
+    def rate_limiters(self) -> Mapping[str, RateLimiter]:
+        named: dict[str, RateLimiter] = {}
+        for name, part in self.parts.items():
+            if not any(part.rest.limiter is known for known in named.values()):
+                named[name] = part.rest.limiter
+        return named
+
+    def account_channels(self, credentials: Credentials) -> Sequence[Channel]:
+        return [channel for channel in super().account_channels(credentials) if channel.product in self.parts]
+
+    @hookimpl
+    async def shutdown(self, host: Host) -> None:
+        for part in self.parts.values():
+            await part.rest.aclose()
+
+    # -- public data --------------------------------------------------------------------------------------------
+
+    async def load_markets(self, product: str) -> Sequence[Market]:
+        """The markets of a product, from the venue."""
+        raise NotImplementedError
+
+    @hookimpl
+    async def list_markets(self) -> Sequence[Market]:
+        """The markets of all products, read at the same time.
+
+        A product that fails keeps the markets it had, with a warning: the others must not go stale because of it. One
+        that never was read fails the whole call, because its markets would be missing without a word; who has no
+        access to it leaves it out of the setting `products`.
+        """
+        loaded, failures = await self.everywhere(self.settings.products, self.load_markets)
+        self._listed.update(loaded)
+        for product, error in failures.items():
+            if product not in self._listed:
+                raise named(
+                    error, f"the {product} markets could not be read (the setting `products` can leave them out)"
+                )
+            logger.warning("%s: the %s markets are those of an earlier time: %s", self.code, product, error)
+        return [market for product in self.settings.products for market in self._listed[product]]
+
+    @hookimpl
+    async def get_orderbook(self, market: Market, depth: int) -> Orderbook:
+        return await self.history.orderbook(market, depth)
+
+    def unknown_market(self) -> None:
+        """The venue named a market that the list lacks, or does not know one that it has: listings changed."""
+        self.host.start_soon(self._reload, name="reload markets")
+
+    async def _reload(self) -> None:
+        try:
+            await self.markets.refresh(MarketTable.UNKNOWN_RELOAD_S)
+        except (VenueError, StreamClosed) as error:
+            logger.warning("%s: the market list could not be loaded: %s", self.code, error)
+
+    # -- orders -------------------------------------------------------------------------------------------------
+
+    def family_of(self, market: Market) -> FamilyTrading:
+        """The family that trades the market."""
+        return self.trading[market.product]
+
+    @hookimpl
+    async def place_order(self, market: Market, order: OrderRequest, credentials: Credentials) -> Order:
+        return await self.family_of(market).place(market, self.identified(market, order), credentials)
+
+    @hookimpl
+    async def place_orders(
+        self, orders: Sequence[tuple[Market, OrderRequest]], credentials: Credentials
+    ) -> Sequence[Order | Exception]:
+        """Family by family. What a family does not take in batches is refused before any is sent."""
+        orders = [(market, self.identified(market, order)) for market, order in orders]
+        by_family: dict[FamilyTrading, list[int]] = {}
+        for place, (market, _) in enumerate(orders):
+            by_family.setdefault(self.family_of(market), []).append(place)
+        for family, places in by_family.items():
+            family.check_batch([orders[place][1] for place in places])
+        results: dict[int, Order | Exception] = {}
+        for family, places in by_family.items():
+            answers = await family.place_batch([orders[place] for place in places], credentials)
+            results.update(zip(places, answers, strict=True))
+        return [results[place] for place in range(len(orders))]
+
+    @hookimpl
+    async def get_order(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
+        return await self.family_of(market).get(market, ref, credentials)
+
+    @hookimpl
+    async def cancel_order(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
+        return await self.family_of(market).cancel(market, ref, credentials)
+
+    @hookimpl
+    async def cancel_orders(
+        self, refs: Sequence[tuple[Market, OrderRef]], credentials: Credentials
+    ) -> Sequence[Order | Exception]:
+        """Market by market. A family that has no batches refuses before any is sent."""
+        by_market: dict[str, list[int]] = {}
+        for place, (market, _) in enumerate(refs):
+            self.family_of(market).check_cancel_batch()
+            by_market.setdefault(market.symbol, []).append(place)
+        results: dict[int, Order | Exception] = {}
+        for places in by_market.values():
+            market = refs[places[0]][0]
+            few = [refs[place][1] for place in places]
+            answers = await self.family_of(market).cancel_batch(market, few, credentials)
+            results.update(zip(places, answers, strict=True))
+        return [results[place] for place in range(len(refs))]
+
+    @hookimpl
+    async def amend_order(self, market: Market, ref: OrderRef, change: OrderChange, credentials: Credentials) -> Order:
+        return await self.family_of(market).amend(market, ref, change, credentials)
+
+    @hookimpl
+    async def cancel_all_orders(self, market: Market | None, credentials: Credentials) -> Sequence[Order]:
+        """In one market, or (None) everywhere. All families are gone through before the first failure is raised; a
+        family that the key has no access to is one."""
+        if market is not None:
+            return await self.family_of(market).cancel_all(market, credentials)
+        found, failures = await self.everywhere(
+            self.accessible(credentials), lambda name: self.parts[name].cancel_everywhere(credentials)
+        )
+        for name, error in failures.items():
+            raise named(error, f"the {name} orders could not (all) be canceled")
+        return [order for orders in found.values() for order in orders]
+
+    @hookimpl
+    async def list_orders(self, market: Market | None, credentials: Credentials) -> Sequence[Order]:
+        if market is not None:
+            return await self.family_of(market).open_orders(market, credentials)
+        return await self.across("open_orders", credentials, lambda family: family.open_orders(None, credentials))
+
+    @hookimpl
+    async def list_fills(
+        self, market: Market | None, since: int | None, limit: int | None, credentials: Credentials
+    ) -> Sequence[Fill]:
+        self._need(market, "fills", "fills_by_market")
+        if market is not None:
+            return await self.family_of(market).fills(market, since, limit, credentials)
+        found = in_order(
+            await self.across("fills", credentials, lambda family: family.fills(None, since, limit, credentials))
+        )
+        if limit is None:
+            return found
+        return found[-limit:] if since is None else found[:limit]
+
+    @hookimpl
+    async def resolve_order(
+        self, market: Market, client_order_id: str, since: int, credentials: Credentials
+    ) -> Order | bool:
+        return await self.family_of(market).resolve(market, client_order_id, since, credentials)
+
+    def command_lifetime_s(self, market: Market) -> float | None:
+        """The window that every command carries, and a margin for clocks."""
+        window_ms = self.family_of(market).command_window_ms
+        return None if window_ms is None else (window_ms + RESOLVE_MARGIN_MS) / 1000
+
+    @hookimpl
+    async def keep_alive_orders(self, market: Market | None, timeout_s: float, credentials: Credentials) -> None:
+        """Of one market, or (None) of every family that has such a timer."""
+        self._need(market, "a dead-man timer", "timer_by_market")
+        if market is not None:
+            await self.family_of(market).keep_alive_orders(market, timeout_s, credentials)
+            return
+        await self._each_that_offers(
+            "keep_alive_orders", credentials, lambda family: family.keep_alive_orders(None, timeout_s, credentials)
+        )
+
+    # -- the account --------------------------------------------------------------------------------------------
+
+    @hookimpl
+    async def get_balances(self, credentials: Credentials) -> Sequence[Balance]:
+        return await self.across("balances", credentials, lambda family: family.balances(credentials))
+
+    @hookimpl
+    async def get_positions(self, credentials: Credentials) -> Sequence[Position]:
+        return await self.across("positions", credentials, lambda family: family.positions(credentials))
+
+    @hookimpl
+    async def get_fees(self, market: Market | None, credentials: Credentials) -> Sequence[Fees]:
+        self._need(market, "fee rates", "fees_by_market")
+        if market is not None:
+            return await self.family_of(market).fees(market, credentials)
+        return await self.across("fees", credentials, lambda family: family.fees(None, credentials))
+
+    @hookimpl
+    async def set_leverage(self, market: Market, leverage: Decimal, credentials: Credentials) -> None:
+        await self.family_of(market).set_leverage(market, leverage, credentials)
+
+    @hookimpl
+    async def set_margin_mode(self, market: Market, mode: MarginMode, credentials: Credentials) -> None:
+        await self.family_of(market).set_margin_mode(market, mode, credentials)
+
+    @hookimpl
+    async def set_position_mode(self, hedge: bool, credentials: Credentials) -> None:
+        """Of every family that has such a mode."""
+        await self._each_that_offers(
+            "set_position_mode", credentials, lambda family: family.set_position_mode(hedge, credentials)
+        )
+
+    # -- what a stream of the account is compared with ------------------------------------------------------------
+
+    def product_now_ms(self, product: str) -> int:
+        return self.parts[product].rest.clock.now_ms()
+
+    async def account_orders(self, product: str, credentials: Credentials) -> Sequence[Order] | None:
+        part = self.parts[product]
+        return await part.open_orders(None, credentials) if offers(type(part), "open_orders") else None
+
+    async def account_balances(self, product: str, credentials: Credentials) -> Sequence[Balance] | None:
+        part = self.parts[product]
+        return await part.balances(credentials) if offers(type(part), "balances") else None
+
+    async def account_positions(self, product: str, credentials: Credentials) -> Sequence[Position] | None:
+        part = self.parts[product]
+        return await part.positions(credentials) if offers(type(part), "positions") else None
+
+    async def account_fills(
+        self, product: str, market: Market | None, since: int, credentials: Credentials
+    ) -> Sequence[Fill]:
+        part = self.parts[product]
+        return await part.fills(market, since, None, credentials) if offers(type(part), "fills") else ()
+
+    # -- tools --------------------------------------------------------------------------------------------------
+
+    def denied(self, error: VenueError) -> bool:
+        """Does the error say that the key has no access to the family?"""
+        return isinstance(error, PermissionDenied)
+
+    def _need(self, market: Market | None, what: str, by_market: str) -> None:
+        if market is None and any(getattr(part, by_market) for part in self.parts.values()):
+            raise UnsupportedOperation(f"{self.code} has {what} per market only: name a market", exchange=self.code)
+
+    def identified(self, market: Market, order: OrderRequest) -> OrderRequest:
+        """With a client order id, without which a lost answer could not be resolved."""
+        rule = self.client_id_rule(market)
+        if order.client_order_id is not None or rule is None:
+            return order
+        made = rule.make(self.host.astra.random, self.clock.wall_ns() // 1_000_000)
+        return order.model_copy(update={"client_order_id": made})
+
+    def accessible(self, credentials: Credentials) -> Sequence[str]:
+        """The parts for which the account has a key."""
+        names = [name for name, part in self.parts.items() if credentials.key_for(part.rest.product) is not None]
+        if not names:
+            raise AuthenticationError(
+                f"account {credentials.account!r} has no API key for any of {', '.join(self.parts)}",
+                exchange=self.code,
+            )
+        return names
+
+    async def across(
+        self, method: str, credentials: Credentials, ask: Callable[[FamilyTrading], Awaitable[Sequence[T]]]
+    ) -> Sequence[T]:
+        """What all families say that offer the method. A key that works for one family and is denied by another has no
+        permission there (some must be switched on): that family is left out, with a warning."""
+        found, failures = await self.everywhere(
+            self._those_that_offer(method, credentials), lambda name: ask(self.parts[name])
+        )
+        for name, error in failures.items():
+            same_key = any(credentials.key_for(name) == credentials.key_for(other) for other in found)
+            if not (self.denied(error) and same_key):
+                raise named(error, f"{name} did not answer")
+            logger.warning("%s: account %r has no access to %s: %s", self.code, credentials.account, name, error)
+        return [row for rows in found.values() for row in rows]
+
+    async def _each_that_offers(
+        self, method: str, credentials: Credentials, ask: Callable[[FamilyTrading], Awaitable[None]]
+    ) -> None:
+        those = self._those_that_offer(method, credentials)
+        _, failures = await self.everywhere(those, lambda name: ask(self.parts[name]))
+        for name, error in failures.items():
+            raise named(error, f"{method} failed for {name}")
+
+    def _those_that_offer(self, method: str, credentials: Credentials) -> Sequence[str]:
+        those = [name for name in self.accessible(credentials) if offers(type(self.parts[name]), method)]
+        if not those:
+            raise UnsupportedOperation(
+                f"{method}: the account has no key for a product that offers it (or they are left out of `products`)",
+                exchange=self.code,
+            )
+        return those
+
+    async def everywhere(
+        self, names: Sequence[str], ask: Callable[[str], Awaitable[T]]
+    ) -> tuple[Mapping[str, T], Mapping[str, VenueError]]:
+        """Ask at the same time: the answers by name, and the errors of those that failed."""
+        found: dict[str, T] = {}
+        failures: dict[str, VenueError] = {}
+        others: list[AstraError] = []
+
+        async def one(name: str) -> None:
+            try:
+                found[name] = await ask(name)
+            except VenueError as error:
+                failures[name] = error
+            except AstraError as error:
+                others.append(error)  # raised outside of the task group, which would wrap it
+
+        async with anyio.create_task_group() as tasks:
+            for name in names:
+                tasks.start_soon(one, name)
+        if others:
+            raise others[0]
+        return {name: found[name] for name in names if name in found}, failures
+
+
+def named(error: VenueError, what: str) -> VenueError:
+    """The same error, saying which part of a call over several families failed."""
+    error.args = (f"{what}: {error.message}",)
+    error.message = f"{what}: {error.message}"
+    return error

@@ -1,0 +1,273 @@
+"""What venues of several API families share: who is asked, what is offered, how assets may be spelt."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from decimal import Decimal
+from typing import Any, ClassVar, Literal
+
+import anyio
+import pytest
+from pydantic import ValidationError
+
+from astra.errors import (
+    AuthenticationError,
+    InvalidOrder,
+    MarketNotFound,
+    PermissionDenied,
+    RateLimited,
+    UnsupportedOperation,
+    VenueUnavailable,
+)
+from astra.families import FamilySettings, FamilyTrading, FamilyVenue
+from astra.models.accounts import Balance
+from astra.models.credentials import Credentials
+from astra.models.markets import ContractType, Market
+from astra.net.http import AnswerLost, Request, Response
+from astra.net.ratelimit import RateLimiter
+from astra.rest import Failure, Meaning, Recent, RestApi, encoded
+from astra.streams.feed import Units
+from astra.symbols import AssetType
+from astra.testing import ManualClock, ManualHost
+from astra.venue import MarketTable, VenueHosts, VenueSettings
+
+pytestmark = pytest.mark.anyio
+
+
+def market(symbol: str, native: str = "", product: str = "spot", **more: Any) -> Market:
+    base, quote = symbol.split("-")[2:4]
+    return Market(
+        symbol=symbol,
+        asset_type=AssetType(symbol.split("-")[1]),
+        base_asset=base,
+        quote_asset=quote,
+        native_symbol=native or symbol,
+        product=product,
+        **more,
+    )
+
+
+class Api(RestApi):
+    def interpret(self, request: Request, response: Response) -> Exception | None:
+        return None
+
+
+class Spot(FamilyTrading):
+    title = "Spot"
+    answers: ClassVar[dict[str, Any]] = {}
+
+    async def balances(self, credentials: Credentials) -> Sequence[Balance]:
+        answer = self.answers.get(self.product, ())
+        if isinstance(answer, Exception):
+            raise answer
+        return [Balance(asset=asset, wallet=self.product, total=Decimal(1)) for asset in answer]
+
+
+class Futures(Spot):
+    title = "Futures"
+    fills_by_market = True
+
+    async def set_leverage(self, market: Market, leverage: Decimal, credentials: Credentials) -> None:
+        return None
+
+
+class NestVenue(FamilyVenue):
+    code = "NEST"
+    products = ("spot", "futures", "bare")
+    families: ClassVar[Any] = {"spot": Spot, "futures": Futures, "bare": FamilyTrading}
+
+    def __init__(self, host: Any, settings: FamilySettings) -> None:
+        super().__init__(host, settings)
+        limiter = RateLimiter(self.code, (), host.clock)
+        self.parts = {
+            name: family(Api(self.code, name, "https://x", limiter=limiter, clock=host.clock), self.markets)
+            for name, family in self.families.items()
+        }
+        self.fail: dict[str, Exception] = {}
+
+    async def load_markets(self, product: str) -> Sequence[Market]:
+        if product in self.fail:
+            raise self.fail[product]
+        return [market(f"NEST-SPOT-{product.upper()}-USD", product=product)]
+
+
+@pytest.fixture
+async def venue(anyio_backend: Any) -> AsyncIterator[NestVenue]:
+    Spot.answers = {"spot": ["BTC"], "futures": ["USD"]}
+    async with anyio.create_task_group() as tasks:
+        yield NestVenue(ManualHost(tasks, ManualClock()), FamilySettings(products=("spot", "futures")))
+
+
+def account(*products: str) -> Credentials:
+    one = Credentials.of("NEST", "k", "s").keys["default"]
+    return Credentials(exchange="NEST", keys=dict.fromkeys(products or ("default",), one))
+
+
+def test_hooks_that_no_family_offers_are_none_of_the_venue() -> None:
+    assert NestVenue.place_order is None
+    assert NestVenue.amend_order is None
+    assert NestVenue.get_balances is FamilyVenue.get_balances
+    assert NestVenue.fills_need_market
+
+
+def test_what_each_product_offers_is_read_from_the_classes() -> None:
+    offered = NestVenue.offers()
+    assert "set_leverage" in offered["futures"]
+    assert "set_leverage" not in offered["spot"]
+    assert "get_balances" in offered["spot"]
+    assert "get_balances" not in offered["bare"]
+    assert "place_order" not in {hook for hooks in offered.values() for hook in hooks}
+
+
+async def test_an_account_is_the_sum_of_its_families(venue: NestVenue) -> None:
+    assert {(b.wallet, b.asset) for b in await venue.get_balances(account())} == {("spot", "BTC"), ("futures", "USD")}
+
+
+async def test_only_families_with_a_key_are_asked(venue: NestVenue) -> None:
+    assert [b.wallet for b in await venue.get_balances(account("futures"))] == ["futures"]
+    with pytest.raises(AuthenticationError, match="no API key for any of spot, futures"):
+        await venue.get_balances(account("elsewhere"))
+
+
+async def test_a_family_that_denies_a_key_good_elsewhere_is_left_out(venue: NestVenue) -> None:
+    Spot.answers["futures"] = PermissionDenied("no futures", exchange="NEST")
+    assert [b.wallet for b in await venue.get_balances(account())] == ["spot"]
+
+
+async def test_a_family_that_fails_fails_the_call_by_name(venue: NestVenue) -> None:
+    Spot.answers["futures"] = VenueUnavailable("down", exchange="NEST")
+    with pytest.raises(VenueUnavailable, match="futures did not answer: down"):
+        await venue.get_balances(account())
+
+
+async def test_a_family_without_the_feature_says_so(venue: NestVenue) -> None:
+    with pytest.raises(UnsupportedOperation, match="Spot: no leverage to set"):
+        await venue.set_leverage(market("NEST-SPOT-BTC-USD"), Decimal(2), account())
+
+
+async def test_markets_of_a_product_that_fails_are_those_of_before(venue: NestVenue) -> None:
+    first = await venue.list_markets()
+    venue.fail["futures"] = VenueUnavailable("down", exchange="NEST")
+    assert await venue.list_markets() == first
+
+
+async def test_a_product_that_was_never_read_fails_the_list(venue: NestVenue) -> None:
+    venue.fail["futures"] = VenueUnavailable("down", exchange="NEST")
+    with pytest.raises(VenueUnavailable, match="the futures markets could not be read"):
+        await venue.list_markets()
+
+
+# -- spellings ----------------------------------------------------------------------------------------------------
+
+
+async def table(*symbols: str) -> MarketTable:
+    async def load() -> Sequence[Market]:
+        return [market(symbol) for symbol in symbols]
+
+    found = MarketTable("KRAKEN", load, ManualClock(), spellings=[("BTC", "XBT", "XXBT"), ("USD", "ZUSD")])
+    await found.all()
+    return found
+
+
+async def test_other_spellings_of_assets_are_accepted() -> None:
+    markets = await table("KRAKEN-SPOT-BTC-USD", "KRAKEN-PERP-XBT-USD")
+    for spelt, meant in (
+        ("KRAKEN-SPOT-XBT-USD", "KRAKEN-SPOT-BTC-USD"),
+        ("KRAKEN-SPOT-XXBT-ZUSD", "KRAKEN-SPOT-BTC-USD"),
+        ("KRAKEN-PERP-BTC-USD", "KRAKEN-PERP-XBT-USD"),
+        ("KRAKEN-SPOT-BTC-USD", "KRAKEN-SPOT-BTC-USD"),
+    ):
+        assert (await markets.get(spelt)).symbol == meant
+        found = markets.peek(spelt)
+        assert found is not None
+        assert found.symbol == meant
+
+
+async def test_a_spelling_that_could_mean_two_markets_is_refused() -> None:
+    markets = await table("KRAKEN-SPOT-BTC-USD", "KRAKEN-SPOT-XBT-USD")
+    with pytest.raises(MarketNotFound):
+        await markets.get("KRAKEN-SPOT-XXBT-USD")
+
+
+async def test_what_no_spelling_finds_is_refused_with_a_hint() -> None:
+    markets = await table("KRAKEN-SPOT-BTC-USD")
+    with pytest.raises(MarketNotFound, match="KRAKEN-SPOT-BTC-USD"):
+        await markets.get("KRAKEN-SPOT-BTC-USDX")
+    assert markets.peek("no symbol") is None
+
+
+# -- hosts --------------------------------------------------------------------------------------------------------
+
+
+class Hosts(VenueHosts):
+    spot_rest: str = "https://api.nest"
+    stream: str | None = "wss://stream.nest"
+
+
+class Settings(VenueSettings):
+    environments: ClassVar[Any] = {"live": {}, "test": {"spot_rest": "https://test.nest"}}
+    environment: Literal["live", "test"] = "live"
+    hosts: Hosts = Hosts()
+
+
+def test_hosts_that_are_given_win_over_the_environment() -> None:
+    assert Settings().hosts.spot_rest == "https://api.nest"
+    assert Settings(environment="test").hosts.spot_rest == "https://test.nest"
+    given = Settings.model_validate({"environment": "test", "hosts": {"spot_rest": "http://127.0.0.1:1"}})
+    assert given.hosts.spot_rest == "http://127.0.0.1:1"
+    assert given.hosts.stream == "wss://stream.nest"
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [{"spot_rest": "wss://api.nest"}, {"stream": "https://x"}, {"stream": "wss://x/path"}, {"spot_rest": "api.nest"}],
+)
+def test_hosts_of_another_scheme_or_with_a_path_are_refused(hosts: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match=r"must (start|end)"):
+        Settings.model_validate({"hosts": hosts})
+
+
+# -- requests, errors, units --------------------------------------------------------------------------------------
+
+
+def test_parameters_are_plain_text_in_their_order() -> None:
+    params = [("b", Decimal("1E-7")), ("a", True), ("c", None), ("d", "a b&"), ("e", Decimal("1.50"))]
+    assert encoded(params) == "b=0.0000001&a=true&d=a%20b%26&e=1.5"
+
+
+def test_a_lost_meaning_leaves_commands_open_and_reads_plain() -> None:
+    lost = Meaning(VenueUnavailable, lost=True)
+    assert isinstance(Failure("NEST", "oops", command=True).raised_as(lost), AnswerLost)
+    assert isinstance(Failure("NEST", "oops").raised_as(lost), VenueUnavailable)
+    refused = Failure("NEST", "too small", code="7", command=True).raised_as(Meaning(InvalidOrder, rule="lot-size"))
+    assert isinstance(refused, InvalidOrder)
+    assert (refused.rule, refused.code, refused.exchange) == ("lot-size", "7", "NEST")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(429, RateLimited), (401, AuthenticationError), (403, PermissionDenied), (500, AnswerLost)]
+)
+def test_what_no_table_knows_goes_by_its_status(status: int, kind: type[Exception]) -> None:
+    assert isinstance(Failure("NEST", "?", status=status, command=True).raised_as(None), kind)
+
+
+def test_recent_entries_stay() -> None:
+    recent: Recent[str, int] = Recent(2)
+    recent["a"], recent["b"] = 1, 2
+    assert recent.get("a") == 1
+    recent["c"] = 3
+    assert (recent.get("a"), recent.get("b"), recent.made("c", lambda: 4)) == (1, None, 3)
+
+
+def test_contracts_become_base_units() -> None:
+    linear = market("X-PERP-A-B", contract_size=Decimal("0.01"), contract_type=ContractType.LINEAR)
+    inverse = market("X-PERP-A-B", contract_size=Decimal(100), contract_type=ContractType.INVERSE)
+    one = market("X-PERP-A-B", contract_size=Decimal(1), contract_type=ContractType.LINEAR)
+    by_size, by_price = Units.of(linear), Units.of(inverse)
+    assert by_size is not None
+    assert by_price is not None
+    assert by_size.levels([(50_000.0, 3.0)]) == [(50_000.0, 0.03)]
+    assert by_price.levels([(50_000.0, 3.0)]) == [(50_000.0, 0.006)]
+    assert by_price.quantity(5.0, 25_000.0) == 0.02
+    assert Units.of(one) is None
+    assert Units.of(None) is None
