@@ -13,7 +13,7 @@ import anyio
 import msgspec
 import pytest
 
-from astra.errors import AuthenticationError, MarketNotFound, StreamClosed, VenueError, VenueUnavailable
+from astra.errors import BadRequest, AuthenticationError, MarketNotFound, StreamClosed, VenueError, VenueUnavailable
 from astra.models.markets import Market
 from astra.models.orderbook import BookState, Integrity, OrderbookUpdate, UpdateKind
 from astra.models.trades import Gap, Lagged, Side, Trade
@@ -221,6 +221,20 @@ async def test_a_stream_begins_with_a_snapshot_and_goes_on_with_updates() -> Non
         assert (book.state, book.best_bid, book.best_ask) == (BookState.LIVE, (9.5, 1.0), (11.0, 1.0))
         assert book.integrity is Integrity.SEQUENCE
         assert book.age_s == 0.0
+
+
+async def test_a_book_is_found_by_the_spelling_that_it_was_asked_for_with() -> None:
+    async with stage() as toy:
+
+        async def resolve() -> list[Any]:
+            stream.also_called["TOY-SPOT-ALPHA-USD"] = A.symbol
+            return [toy.books(A)]
+
+        stream: MarketStream[Any] = MarketStream.deferred(resolve)
+        async with stream:
+            assert stream.book("TOY-SPOT-ALPHA-USD").market == A.symbol
+            with pytest.raises(BadRequest):
+                stream.book("TOY-SPOT-BETA-USD")
 
 
 async def test_one_subscription_serves_all_consumers() -> None:

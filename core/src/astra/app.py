@@ -358,17 +358,19 @@ class Astra:
 
         if not symbols:
             raise BadRequest("name at least one market to stream")
-        wanted = list(dict.fromkeys(_parse(symbol) for symbol in symbols))
+        wanted = {symbol: _parse(symbol) for symbol in symbols}
         self._running()
 
         async def resolve() -> Sequence[Any]:
-            by_venue: dict[str, tuple[VenueRoute, list[Market]]] = {}
-            for parsed in wanted:
+            by_venue: dict[str, tuple[VenueRoute, dict[str, Market]]] = {}
+            for symbol, parsed in wanted.items():
                 route, market = await self._located(parsed, operation)
-                by_venue.setdefault(route.code, (route, []))[1].append(market)
-            return [route.stream(operation, markets) for route, markets in by_venue.values()]
+                by_venue.setdefault(route.code, (route, {}))[1][market.symbol] = market
+                stream.also_called[symbol] = market.symbol
+            return [route.stream(operation, list(markets.values())) for route, markets in by_venue.values()]
 
-        return MarketStream.deferred(resolve, start_soon=self.start_soon, max_queue=max_queue)
+        stream: MarketStream[Any] = MarketStream.deferred(resolve, start_soon=self.start_soon, max_queue=max_queue)
+        return stream
 
     # -- orders -----------------------------------------------------------------------------------------------------
 

@@ -193,6 +193,8 @@ class MarketStream(Generic[T]):
         self._closed = False
         self._error: Exception | None = None
         self._ended: anyio.Event | None = None
+        self.also_called: dict[str, str] = {}
+        """Spelling that a market was asked for with -> its symbol."""
 
     # -- making one ---------------------------------------------------------------------------------------------
 
@@ -302,7 +304,8 @@ class MarketStream(Generic[T]):
         return StreamStats(self._delivered, self._conflated, self._lagged, len(self._queue) + len(self._behind))
 
     def book(self, symbol: str) -> LiveBook:
-        """The live book of a market of this stream."""
+        """The live book of a market of this stream, by its symbol or the spelling that it was asked for with."""
+        symbol = self.also_called.get(symbol, symbol)
         for tap in self._taps:
             if tap.symbol == symbol and isinstance(tap.topic, BookTopic):
                 return LiveBook(tap.topic.sync, symbol, tap.hub.clock)
