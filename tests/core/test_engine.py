@@ -13,7 +13,7 @@ import anyio
 import msgspec
 import pytest
 
-from astra.errors import BadRequest, AuthenticationError, MarketNotFound, StreamClosed, VenueError, VenueUnavailable
+from astra.errors import AuthenticationError, BadRequest, MarketNotFound, StreamClosed, VenueError, VenueUnavailable
 from astra.models.markets import Market
 from astra.models.orderbook import BookState, Integrity, OrderbookUpdate, UpdateKind
 from astra.models.trades import Gap, Lagged, Side, Trade
