@@ -13,6 +13,7 @@ import ast
 import json
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -247,3 +248,8 @@ async def test_examples_run(block: Block, surroundings: Surroundings, tmp_path: 
         assert patience.cancelled_caught, f"{block.place} ended by itself\n{text}"
     assert text.strip(), f"{block.place}: an example shows something"
     assert "Traceback" not in text, f"{block.place}\n{text}"
+
+
+def test_the_table_of_venues_is_up_to_date() -> None:
+    written = runpy.run_path(str(ROOT / "tests/docs/venue_table.py"))
+    assert written["PAGE"].read_text(encoding="utf-8") == written["page"](), "run python tests/docs/venue_table.py"
