@@ -36,7 +36,7 @@ from astra.errors import (
     VenueUnavailable,
 )
 from astra.net.clock import VenueClock
-from astra.net.ratelimit import RateLimiter
+from astra.net.ratelimit import Cost, Permit, RateLimiter
 
 if TYPE_CHECKING:
     import ssl
@@ -66,8 +66,8 @@ class Request(msgspec.Struct, frozen=True):
     """Already percent-encoded, in wire order: it is sent as it stands, because signatures cover it."""
     body: bytes = b""
     headers: Mapping[str, str] = {}
-    costs: Mapping[str, float] = {}
-    """Rate-limit bucket name -> cost."""
+    costs: Mapping[Cost, float] = {}
+    """Rate-limit bucket name (or that and its scope) -> cost."""
     account: Hashable = None
     """Whose account-scoped buckets are charged."""
     command: bool = False
@@ -187,11 +187,11 @@ class HttpClient:
         while True:
             if sign is not None:
                 await self._clock.refresh(hurry=request.command)
-            await self._limiter.acquire(request.costs, request.account, urgent=request.urgent)
+            permit = await self._limiter.acquire(request.costs, request.account, urgent=request.urgent)
             now = self._clock.local.monotonic()
             if deadline is None:
                 deadline = now + BUDGET_TIMEOUTS * timeout_s
-            outcome = await self._attempt(request, sign, min(timeout_s, max(deadline - now, timeout_s / 10)))
+            outcome = await self._attempt(request, sign, permit, min(timeout_s, max(deadline - now, timeout_s / 10)))
             if isinstance(outcome, Response):
                 return outcome
             if _is_clock_error(outcome) and sign is not None and not stamped_anew:
@@ -216,7 +216,9 @@ class HttpClient:
             with anyio.CancelScope(shield=True), redacted():
                 await transport.aclose()
 
-    async def _attempt(self, request: Request, sign: Sign | None, timeout_s: float) -> Response | Exception:
+    async def _attempt(
+        self, request: Request, sign: Sign | None, permit: Permit, timeout_s: float
+    ) -> Response | Exception:
         """Sign, send and interpret once; what is to be raised is returned."""
         signed = request if sign is None else sign(request, self._clock.now_ms())
         began = self._clock.local.monotonic()
@@ -227,7 +229,7 @@ class HttpClient:
             return self._failed(request, where, answer)
         elapsed_ms = (self._clock.local.monotonic() - began) * 1000
         _log.debug("%s %s: %d, %d bytes, %.0f ms", self.exchange, where, answer.status, len(answer.body), elapsed_ms)
-        self._limiter.observe(answer.headers, request.account)
+        self._limiter.observe(answer.headers, request.account, permit)
         error = self._judge(request, where, answer)
         return answer if error is None else error
 

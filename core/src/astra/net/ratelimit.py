@@ -2,74 +2,45 @@
 
 A limit is a `Bucket`; a request costs something in one or several of them and leaves when all have room, at once.
 
-How windows are kept: a venue that counts in fixed windows does not say where they begin, so both kinds of window are
-kept as a log of what was spent, and no stretch of `window_s` seconds, wherever it begins, ever holds more than `limit`.
-That is safe for every alignment and costs nothing under steady demand. What was spent is forgotten a guard time later
-than the window says, because two requests may reach the venue closer together than they left us. The log is kept in
-`_SLOTS` slots a window, each of which expires with its newest charge: memory does not grow with the limit.
+What a venue may limit, and how it is said:
+
+- N requests in a window of its own choice, or in the last so many seconds: `BucketKind.FIXED_WINDOW`, `SLIDING_WINDOW`
+  (kept alike, see `astra.net.buckets`); a counter that decays, a token bucket: `DECAYING`.
+- For everybody at this address: a plain bucket. For each account (key, user): `per_account`, by `Request.account`.
+- For each market, currency or whatever else, of everybody or of each account: `per_scope`; the cost names the scope:
+  `costs={"trade": 1, ("place", "BTC-USDT"): 1}`.
+- A cost that depends on the request (weights, the age of the order that is cancelled): the cost is the venue's to say.
+- Batches that count as so many orders: cost N. A budget that several endpoints share: one bucket. Budgets that exclude
+  each other (public and private): one limiter for each, or buckets that no request charges together.
+- Reports of use in response headers: `used_header`, `left_header`.
+
+Buckets of accounts and scopes come into being when they are charged, and are forgotten when they are empty; there are
+never more than `_MAX_STATES`.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from enum import StrEnum
 
 import anyio
 import msgspec
 
 from astra.errors import RateLimited, hint
 from astra.models.protocols import Clock
+from astra.net.buckets import Bucket, BucketKind, Spent, State, new_state
 
-_SLOTS = 128
-_GUARD = 0.02
-"""Part of the window by which a charge outlives it (at most a second)."""
-_IN_FLIGHT_S = 30.0
-"""Charges younger than this may be missing in the used amount that a venue reports: answers are not older."""
+__all__ = ["Bucket", "BucketKind", "BucketReport", "Cost", "Permit", "RateLimiter"]
+
 _PURGE_AT = 1024
 _MAX_STATES = 100_000
 _TICK_S = 0.001
 """The shortest sleep: rounding must not make one of no length."""
-_EPSILON = 1e-9
-
-
-class BucketKind(StrEnum):
-    """How a limit counts."""
-
-    FIXED_WINDOW = "FIXED_WINDOW"
-    """The count restarts every `window_s` seconds, at moments of the venue's choice."""
-    SLIDING_WINDOW = "SLIDING_WINDOW"
-    """The last `window_s` seconds count."""
-    DECAYING = "DECAYING"
-    """A counter that may not pass `limit` and falls by `limit / window_s` a second."""
-
-
-class Bucket(msgspec.Struct, frozen=True):
-    """One limit of a venue: at most `limit` in `window_s` seconds.
-
-    `used_header` is the lower-case name of the response header that reports the amount used, if there is one.
-    `per_account`: every account has a bucket of its own.
-    """
-
-    name: str
-    limit: float
-    window_s: float
-    kind: BucketKind = BucketKind.FIXED_WINDOW
-    used_header: str | None = None
-    per_account: bool = False
-
-    def __post_init__(self) -> None:
-        if not (self.limit > 0 and self.window_s > 0):
-            raise ValueError(f"rate-limit bucket {self.name!r}: limit and window must be positive")
-
-    def __str__(self) -> str:
-        return f"{self.name!r} ({self.limit:g} in {self.window_s:g} s)"
 
 
 class BucketReport(msgspec.Struct, frozen=True):
     """How full a bucket is. `resets_in_s`: seconds until it is empty if nothing more is sent. `account` is the
-    account's name (a number where it has none); None for buckets that all share."""
+    account's name (a number where it has none), `scope` what it is for; None for buckets that are not divided so."""
 
     name: str
     used: float
@@ -77,141 +48,19 @@ class BucketReport(msgspec.Struct, frozen=True):
     resets_in_s: float
     account: str | None
     paused_s: float
+    scope: str | None = None
 
 
-class _Charge:
-    """What was spent in one slot of time."""
-
-    __slots__ = ("amount", "first", "last")
-
-    def __init__(self, now: float) -> None:
-        self.first = now
-        self.last = now
-        self.amount = 0.0
+Cost = str | tuple[str, Hashable]
+"""What a cost is charged to: a bucket by its name, or (name, scope) where the bucket is `per_scope`."""
+_Key = tuple[str, Hashable, Hashable]
+"""(bucket name, account, scope), None for what the bucket is not divided by."""
 
 
-class _Window:
-    """The log of one windowed bucket."""
+class Permit(msgspec.Struct, frozen=True):
+    """What one request was charged. Hand it to `RateLimiter.observe` with the answer's headers."""
 
-    def __init__(self, bucket: Bucket) -> None:
-        self.bucket = bucket
-        self.used = 0.0
-        self._charges: deque[_Charge] = deque()
-
-    @property
-    def _span_s(self) -> float:
-        return self.bucket.window_s + min(1.0, self.bucket.window_s * _GUARD)
-
-    def expire(self, now: float) -> None:
-        span = self._span_s
-        while self._charges and self._charges[0].last + span <= now:
-            self._drop(self._charges[0].amount)
-        if not self._charges:
-            self.used = 0.0
-
-    def wait_s(self, amount: float, now: float) -> float:
-        """Seconds until `amount` more fits; amounts beyond the limit take as many windows as they need."""
-        self.expire(now)
-        limit = self.bucket.limit
-        windows = max(0, math.ceil(amount / limit - _EPSILON) - 1)
-        excess = self.used + min(amount, limit) - limit - _EPSILON
-        if excess <= 0 and not windows:
-            return 0.0
-        ready = now
-        for charge in self._charges:
-            if excess <= 0:
-                break
-            excess -= charge.amount
-            ready = charge.last + self._span_s
-        return max(0.0, ready - now) + windows * self._span_s
-
-    def spend(self, amount: float, now: float) -> _Charge:
-        if not self._charges or now - self._charges[-1].first > self.bucket.window_s / _SLOTS:
-            self._charges.append(_Charge(now))
-        charge = self._charges[-1]
-        charge.last = now
-        charge.amount += amount
-        self.used += amount
-        return charge
-
-    def refund(self, charge: _Charge, amount: float) -> None:
-        """Take back what was not spent after all (as far as it has not expired)."""
-        amount = min(amount, charge.amount)
-        charge.amount -= amount
-        self.used = max(0.0, self.used - amount)
-
-    def observe(self, used: float, now: float) -> None:
-        """Correct from the amount that the venue reports. What may still be under way is not in it yet."""
-        self.expire(now)
-        in_flight = sum(charge.amount for charge in self._charges if charge.last > now - _IN_FLIGHT_S)
-        if used > self.used:
-            self.spend(used - self.used, now)
-        elif used + in_flight < self.used:
-            # The venue forgot the oldest, because its window began anew.
-            self._drop(self.used - used - in_flight)
-
-    def empty_in_s(self, now: float) -> float:
-        self.expire(now)
-        return self._charges[-1].last + self._span_s - now if self._charges else 0.0
-
-    def _drop(self, amount: float) -> None:
-        """Forget the oldest `amount`."""
-        self.used = max(0.0, self.used - amount)
-        while self._charges and amount >= self._charges[0].amount - _EPSILON:
-            charge = self._charges.popleft()
-            amount -= charge.amount
-            charge.amount = 0.0
-        if self._charges and amount > 0:
-            self._charges[0].amount -= amount
-
-
-class _Decaying:
-    """The counter of one decaying bucket."""
-
-    def __init__(self, bucket: Bucket) -> None:
-        self.bucket = bucket
-        self.used = 0.0
-        self._at = -math.inf
-
-    @property
-    def _rate(self) -> float:
-        return self.bucket.limit / self.bucket.window_s
-
-    def expire(self, now: float) -> None:
-        self.used = max(0.0, self.used - (now - self._at) * self._rate)
-        self._at = now
-
-    def wait_s(self, amount: float, now: float) -> float:
-        self.expire(now)
-        return max(0.0, self.used + amount - self.bucket.limit - _EPSILON) / self._rate
-
-    def spend(self, amount: float, now: float) -> _Charge:
-        self.expire(now)
-        self.used += amount
-        charge = _Charge(now)
-        charge.amount = amount
-        return charge
-
-    def refund(self, charge: _Charge, amount: float) -> None:
-        self.used = max(0.0, self.used - amount)
-
-    def observe(self, used: float, now: float) -> None:
-        # Only upwards: how much of what is under way the venue has counted cannot be told.
-        self.expire(now)
-        self.used = max(self.used, used)
-
-    def empty_in_s(self, now: float) -> float:
-        self.expire(now)
-        return self.used / self._rate
-
-
-_State = _Window | _Decaying
-_Key = tuple[str, Hashable]
-"""(bucket name, account), the account None for shared buckets."""
-
-
-def _new_state(bucket: Bucket) -> _State:
-    return _Decaying(bucket) if bucket.kind is BucketKind.DECAYING else _Window(bucket)
+    spent: tuple[Spent, ...] = ()
 
 
 class _Waiter:
@@ -224,7 +73,7 @@ class _Waiter:
         self.deadline = deadline
         self.granted = False
         self.refusal: RateLimited | None = None
-        self.spent: list[tuple[_State, _Charge, float]] = []
+        self.spent: list[Spent] = []
         self.wake = anyio.Event()
 
     @property
@@ -248,7 +97,7 @@ class RateLimiter:
         self._clock = clock
         self._max_wait_s = max_wait_s
         self._buckets: dict[str, Bucket] = {}
-        self._states: dict[_Key, _State] = {}
+        self._states: dict[_Key, State] = {}
         self._purge_at = _PURGE_AT
         self._urgent: dict[_Waiter, None] = {}
         self._normal: dict[_Waiter, None] = {}
@@ -258,11 +107,13 @@ class RateLimiter:
         self._pause_reason = ""
         self.configure(buckets)
 
-    async def acquire(self, costs: Mapping[str, float], account: Hashable = None, *, urgent: bool = False) -> None:
-        """Wait until all buckets have room for `costs` (bucket name -> cost) and charge them together.
+    async def acquire(self, costs: Mapping[Cost, float], account: Hashable = None, *, urgent: bool = False) -> Permit:
+        """Wait until all buckets have room for `costs` (bucket name, or bucket name and scope -> cost) and charge them
+        together. The permit is for `observe`.
 
         Raises `RateLimited` (with `retry_after`) as soon as it is clear that the wait would exceed `max_wait_s`.
-        When cancelled nothing stays charged. An unknown bucket is a `ValueError`.
+        When cancelled nothing stays charged. An unknown bucket is a `ValueError`, and so is a
+        scope for a bucket that has none, or none for one that has.
         """
         now = self._clock.monotonic()
         waiter = _Waiter(self._keys(costs, account), now + self._max_wait_s)
@@ -278,26 +129,30 @@ class RateLimiter:
         self._hand_over()
         if waiter.refusal is not None:
             raise waiter.refusal
+        return Permit(tuple(waiter.spent))
 
-    def observe(self, headers: Mapping[str, str], account: Hashable = None) -> None:
-        """Correct the buckets from a response's headers (lower-case names).
+    def observe(self, headers: Mapping[str, str], account: Hashable = None, permit: Permit | None = None) -> None:
+        """Correct the buckets from the headers (lower-case names) of the response to the request with `permit`.
 
-        A higher used amount (others use the same address or key) is believed at once; a lower one only as far as it
-        cannot be explained by requests that are still under way.
+        A higher used amount (others use the same address or key) is believed at once, and what is under way comes on
+        top; a lower one only as far as it cannot be explained by requests that are still under way. Without a permit it
+        is not known which those are, and the last half minute's are taken for it.
         """
         now = self._clock.monotonic()
         seen = False
+        charged = {} if permit is None else {id(spent.state): spent for spent in permit.spent}
         for bucket in self._buckets.values():
-            text = None if bucket.used_header is None else headers.get(bucket.used_header)
-            if text is None:
+            used = _reported(bucket, headers)
+            if used is None:
                 continue
-            try:
-                used = float(text)
-            except ValueError:
-                continue
-            if math.isfinite(used) and used >= 0:
-                self._state((bucket.name, account if bucket.per_account else None), now).observe(used, now)
-                seen = True
+            state = self._state((bucket.name, account if bucket.per_account else None, None), now)
+            spent = charged.pop(id(state), None)
+            if permit is not None and spent is None:
+                spent = Spent.nothing(state, now)
+            state.report(used, spent, now)
+            seen = True
+        for spent in charged.values():
+            spent.state.answer(spent)
         if seen and (self._urgent or self._normal):
             self._dispatch()
 
@@ -328,56 +183,65 @@ class RateLimiter:
             for key in [key for key in self._states if key[0] == bucket.name]:
                 state = self._states[key]
                 state.expire(now)
-                if before.per_account != bucket.per_account:
+                if (before.per_account, before.per_scope) != (bucket.per_account, bucket.per_scope):
                     del self._states[key]
                 elif (before.kind is BucketKind.DECAYING) != (bucket.kind is BucketKind.DECAYING):
-                    self._states[key] = _new_state(bucket)
+                    self._states[key] = new_state(bucket)
                     self._states[key].spend(state.used, now)
                 else:
                     state.bucket = bucket
         self._dispatch()
 
     def report(self) -> Sequence[BucketReport]:
-        """How full every bucket is; per-account buckets once for each account that used them lately."""
+        """How full every bucket is; divided ones once for each account and scope that used them lately."""
         now = self._clock.monotonic()
         paused_s = self.paused_s
         names: dict[Hashable, str] = {}
         reports = []
+        by_bucket: dict[str, list[tuple[_Key, State]]] = {name: [] for name in self._buckets}
+        for key, state in self._states.items():
+            by_bucket[key[0]].append((key, state))
         for bucket in self._buckets.values():
-            states = [(key, state) for key, state in self._states.items() if key[0] == bucket.name]
-            if not states and not bucket.per_account:
-                states = [((bucket.name, None), _new_state(bucket))]
-            for (_, account), state in states:
+            divided = bucket.per_account or bucket.per_scope
+            states = by_bucket[bucket.name]
+            if not states and not divided:
+                states = [((bucket.name, None, None), new_state(bucket))]
+            for (_, account, scope), state in states:
                 empty_in_s = state.empty_in_s(now)
-                if bucket.per_account and not empty_in_s:
+                if divided and not empty_in_s:
                     continue
                 name = names.setdefault(account, _account_name(account, len(names) + 1)) if bucket.per_account else None
-                reports.append(BucketReport(bucket.name, state.used, bucket.limit, empty_in_s, name, paused_s))
+                what = str(scope) if bucket.per_scope else None
+                reports.append(BucketReport(bucket.name, state.used, bucket.limit, empty_in_s, name, paused_s, what))
         return reports
 
-    def _keys(self, costs: Mapping[str, float], account: Hashable) -> dict[_Key, float]:
+    def _keys(self, costs: Mapping[Cost, float], account: Hashable) -> dict[_Key, float]:
         keys: dict[_Key, float] = {}
-        for name, cost in costs.items():
+        for what, cost in costs.items():
+            name, scope = (what, None) if isinstance(what, str) else what
             bucket = self._buckets.get(name)
             if bucket is None:
                 raise ValueError(f"{self._exchange} has no rate-limit bucket {name!r}.{hint(name, self._buckets)}")
+            if bucket.per_scope != (scope is not None):
+                wanted = "a cost names its scope" if bucket.per_scope else "it has no scopes"
+                raise ValueError(f"{self._exchange}: rate-limit bucket {name!r}: {wanted}")
             if cost > 0:
-                keys[name, account if bucket.per_account else None] = cost
+                keys[name, account if bucket.per_account else None, scope] = cost
         return keys
 
-    def _state(self, key: _Key, now: float) -> _State:
+    def _state(self, key: _Key, now: float) -> State:
         state = self._states.get(key)
         if state is None:
             if len(self._states) >= self._purge_at:
                 self._purge(now)
-            state = self._states[key] = _new_state(self._buckets[key[0]])
+            state = self._states[key] = new_state(self._buckets[key[0]])
         return state
 
     def _purge(self, now: float) -> None:
-        """Forget the buckets of accounts that have been idle for a window."""
+        """Forget the buckets of accounts and scopes that have been idle for a window."""
         for state in self._states.values():
             state.expire(now)
-        self._states = {key: state for key, state in self._states.items() if state.used}
+        self._states = {key: state for key, state in self._states.items() if not state.idle}
         self._purge_at = max(_PURGE_AT, 2 * len(self._states))
 
     def _refuse_hopeless(self, waiter: _Waiter, now: float, *, urgent: bool) -> None:
@@ -388,7 +252,7 @@ class RateLimiter:
             self._purge(now)
             if len(self._states) > _MAX_STATES:
                 raise RateLimited(
-                    f"more than {_MAX_STATES} accounts are busy at the same time",
+                    f"more than {_MAX_STATES} accounts (or markets) are busy at the same time",
                     exchange=self._exchange,
                     retry_after=self._max_wait_s,
                 )
@@ -459,13 +323,13 @@ class RateLimiter:
             if ready_at == now:
                 for key, cost in waiter.costs.items():
                     state = self._state(key, now)
-                    waiter.spent.append((state, state.spend(cost, now), cost))
+                    waiter.spent.append(state.spend(cost, now))
                 waiter.granted = True
                 return now
         else:
             ready_at = math.inf
-        # Its own account's buckets are kept for it, or the account's next request would overtake it.
-        taken.update(key for key in waiter.costs if key[1] is not None)
+        # Its own account's (and scope's) buckets are kept for it, or the next request of its kind would overtake it.
+        taken.update(key for key in waiter.costs if key[1:] != (None, None))
         return ready_at
 
     def _overdue(self, waiter: _Waiter, now: float) -> RateLimited:
@@ -503,12 +367,27 @@ class RateLimiter:
 
     def _withdraw(self, waiter: _Waiter) -> None:
         """The waiter was cancelled: take back what it was charged, leave the queue."""
-        for state, charge, amount in waiter.spent:
-            state.refund(charge, amount)
+        for spent in waiter.spent:
+            spent.refund()
         self._urgent.pop(waiter, None)
         self._normal.pop(waiter, None)
         self._dispatch()
         self._hand_over()
+
+
+def _reported(bucket: Bucket, headers: Mapping[str, str]) -> float | None:
+    """What the headers say is used of the bucket; None where they say nothing (sensible)."""
+    for header, sign, base in ((bucket.used_header, 1, 0.0), (bucket.left_header, -1, bucket.limit)):
+        text = None if header is None else headers.get(header)
+        if text is None:
+            continue
+        try:
+            told = float(text)
+        except ValueError:
+            continue
+        if math.isfinite(told) and told >= 0:
+            return max(0.0, base + sign * told)
+    return None
 
 
 def _account_name(account: Hashable, number: int) -> str:
