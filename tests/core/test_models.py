@@ -248,3 +248,20 @@ def test_a_market_prints_the_documented_fields_and_keeps_the_venues_product_to_i
     }
     assert market().key == ("perp", "BTCUSD")
     assert market().exchange == "X"
+
+
+def test_contracts_of_a_coin_margined_option_are_sized_in_coins() -> None:
+    option = Market(
+        symbol="OKX-OPT-BTC-USD-270326-90000-C-COINM",
+        asset_type=AssetType.OPT,
+        base_asset="BTC",
+        quote_asset="USD",
+        native_symbol="BTC-USD-270326-90000-C",
+        product="option",
+        contract_size=Decimal("0.01"),
+        contract_type=ContractType.INVERSE,
+    )
+    assert option.is_coin_margined
+    assert not option.is_inverse
+    assert option.base_quantity(Decimal(7), Decimal("0.0525")) == Decimal("0.07")
+    assert option.contracts_of(Decimal("0.07")) == 7

@@ -433,3 +433,27 @@ def test_a_successors_lane_takes_over_only_when_it_continues_the_book() -> None:
     assert sync.last_id == 15
     assert [price for price, _ in sync.book.bids()] == [9.5, 9.3, 9.2, 9.0]
     assert all(update.kind is UpdateKind.UPDATE for update in updates[1:])
+
+
+def test_a_venue_may_number_anew_within_a_chain() -> None:
+    wishes, seen = Wishes(), []
+    rules = BookRules(
+        seed=Seed.STREAM,
+        continuity=Continuity.CHAINED,
+        integrity=Integrity.SEQUENCE,
+        engine_ids=True,
+        ids_may_fall=True,
+    )
+    sync = BookSync("TOY-SPOT-A-B", rules, wishes, seen.append)
+    sync.opened()
+    sync.snapshot(10, [(9.0, 1.0)], [(11.0, 1.0)], None, NS)
+    for last, prev, quantity in [(15, 10, 2.0), (15, 15, 0.0), (3, 15, 3.0), (5, 3, 4.0)]:
+        levels = [(9.0, quantity)] if last != prev else []
+        sync.delta(0, last, prev, levels, [], None, NS)
+    assert [update.bids for update in seen[1:]] == [[(9.0, 2.0)], [(9.0, 3.0)], [(9.0, 4.0)]]
+    assert sync.state is BookState.LIVE
+    assert [update.update_id for update in seen] == sorted({update.update_id for update in seen})
+    sync.delta(0, 3, 15, [(9.0, 9.0)], [], None, NS)
+    assert sync.state is not BookState.LIVE or sync.book.best_bid == (9.0, 4.0)
+    sync.delta(0, 30, 20, [(9.0, 9.0)], [], None, NS)
+    assert sync.state is BookState.STALE

@@ -41,7 +41,8 @@ class Market(Model):
 
     Prices are in units of `quote_asset`, quantities in units of `base_asset`. `base_asset` and `quote_asset` are
     abstract names (BTC for a venue's XBT); the symbol keeps the venue's own. For contract markets `contract_size` is
-    the size of one contract: in units of the base asset (LINEAR), in units of the quote asset (INVERSE). The lot,
+    the size of one contract: in units of the base asset (LINEAR, and all options), in units of the quote asset
+    (INVERSE). Prices of coin-margined options are in units of the base asset. The lot,
     minimum and maximum quantities are in contracts when `contract_size` is given, else in units of the base asset.
     A field is None where the venue says nothing.
     """
@@ -90,8 +91,15 @@ class Market(Model):
         return (self.product, self.native_symbol)
 
     @property
-    def is_inverse(self) -> bool:
+    def is_coin_margined(self) -> bool:
+        """Is the contract margined and settled in the base asset? (An option's price is then in it, too.)"""
         return self.contract_type is ContractType.INVERSE
+
+    @property
+    def is_inverse(self) -> bool:
+        """Is a contract worth a fixed amount of the quote asset, so that a quantity in base units depends on the price?
+        Not so for coin-margined options: their contracts are sized in the base asset."""
+        return self.contract_type is ContractType.INVERSE and self.asset_type is not AssetType.OPT
 
     def tick_at(self, price: Decimal) -> Decimal | None:
         """The tick size that holds at `price`."""

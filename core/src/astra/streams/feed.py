@@ -164,6 +164,9 @@ class BookRules(msgspec.Struct, frozen=True):
     shared_sequence: bool = False
     engine_ids: bool = False
     """The venue's ids restart (with a connection, a day): the engine numbers the updates that consumers see."""
+    ids_may_fall: bool = False
+    """A chained delta may name the book's last id as its predecessor and yet have a smaller id of its own (the venue
+    numbers anew after maintenance): it continues the book. Goes with `engine_ids`."""
     keep_text: bool = False
     """The feed checks checksums over the venue's own number text: `delta` passes it, the book keeps it."""
 

@@ -102,6 +102,7 @@ class BookSync:
         "_chained",
         "_effects",
         "_forbid_crossed",
+        "_ids_fall",
         "_low_seeds",
         "_moved_at",
         "_next_check_at",
@@ -154,6 +155,7 @@ class BookSync:
         self._chained = rules.continuity is Continuity.CHAINED
         self._numbered = rules.continuity is not Continuity.NONE
         self._own_ids = not self._numbered or rules.engine_ids
+        self._ids_fall = rules.ids_may_fall
         self._forbid_crossed = rules.crossed is Crossed.FORBIDDEN
         self._buffer: deque[_Delta] = deque(maxlen=MAX_BUFFERED)
         self._record: list[_Delta] | None = None
@@ -207,8 +209,9 @@ class BookSync:
         if self._numbered:
             known = self.last_id
             if last <= known:
-                return
-            if prev > known if self._chained else first > known + 1:
+                if not self._ids_fall or prev != known or last == known:
+                    return
+            elif prev > known if self._chained else first > known + 1:
                 self._gap(_Delta(first, last, prev, bids, asks, time, received))
                 return
             self.last_id = last

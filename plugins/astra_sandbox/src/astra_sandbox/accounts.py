@@ -115,7 +115,7 @@ class Terms(msgspec.Struct, frozen=True):
             return (value / leverage).quantize(MONEY)
         if quantity >= 0:
             return ZERO
-        worth = ONE if self.market.is_inverse else self.market.strike or ZERO
+        worth = ONE if self.market.is_coin_margined else self.market.strike or ZERO
         return (-quantity * self.multiplier * worth * SHORT_OPTION_MARGIN).quantize(MONEY)
 
 

@@ -93,7 +93,7 @@ def _option_price(market: Market, underlying: Decimal, now_ms: int) -> Decimal:
     deviation = _VOLATILITY * _years(market, now_ms).sqrt() * underlying
     time_value = Decimal("0.4") * deviation * (-abs(distance) / deviation).exp()
     worth = max(distance, Decimal(0)) + time_value
-    return worth / underlying if market.is_inverse else worth  # coin-margined options are quoted in coins
+    return worth / underlying if market.is_coin_margined else worth  # coin-margined options are quoted in coins
 
 
 def _in_range(market: Market, price: Decimal) -> Decimal:
