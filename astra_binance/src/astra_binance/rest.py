@@ -14,7 +14,7 @@ import msgspec
 from astra.models.credentials import ApiKey, Credentials
 from astra.models.protocols import Clock
 from astra.net.http import Request, Response, Sign
-from astra.net.ratelimit import Bucket, RateLimiter
+from astra.net.ratelimit import Bucket, Cost, RateLimiter
 from astra.rest import REMEMBERED_KEYS, Decode, Params, Recent, RestApi, encoded
 from astra_binance.errors import interpreter
 from astra_binance.settings import COINM, OPTIONS, SPOT, USDM
@@ -111,9 +111,9 @@ class Pool:
                 buckets.append(Bucket(BACKGROUND, row.limit * self._share, window_s))
         self.limiter.configure(buckets)
 
-    def costs(self, weight: int, orders: int = 0, *, background: bool = False) -> dict[str, float]:
+    def costs(self, weight: int, orders: int = 0, *, background: bool = False) -> dict[Cost, float]:
         """Bucket name -> cost of one request of this weight that places so many orders."""
-        costs: dict[str, float] = dict.fromkeys(self._names.get("REQUEST_WEIGHT", ()), weight)
+        costs: dict[Cost, float] = dict.fromkeys(self._names.get("REQUEST_WEIGHT", ()), weight)
         costs.update(dict.fromkeys(self._names.get("RAW_REQUESTS", ()), 1))
         if orders:
             costs.update(dict.fromkeys(self._names.get("ORDERS", ()), orders))
@@ -211,7 +211,7 @@ class FamilyRest(RestApi):
     def _path(self, path: str) -> str:
         return path if path.startswith("/") else f"{self.family.prefix}/{path}"
 
-    def _request(self, method: str, path: str, params: Params, costs: Mapping[str, float]) -> Request:
+    def _request(self, method: str, path: str, params: Params, costs: Mapping[Cost, float]) -> Request:
         text = encoded(params)
         in_body = method in ("POST", "PUT")
         return Request(

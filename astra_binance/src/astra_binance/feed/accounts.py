@@ -9,7 +9,6 @@ from __future__ import annotations
 import abc
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -17,9 +16,8 @@ import msgspec
 from astra.models.accounts import AccountEvent, Balance, Position
 from astra.models.credentials import ApiKey
 from astra.models.markets import Market
-from astra.models.orders import PositionSide
 from astra.streams.feed import AccountInput, Channel, Endpoint, Frame, Outlet, Payload, Session, Ticket
-from astra.trading.native import make_position, margin_mode, position_side
+from astra.trading.native import NetSides, make_position, margin_mode, position_side
 from astra_binance.errors import STALE_TIMESTAMP
 from astra_binance.feed.endpoints import account_product
 from astra_binance.feed.markets import ErrorText, decode_uncommon
@@ -64,7 +62,7 @@ class AccountSession(Session):
         self._channel: Channel | None = None
         self._input: AccountInput | None = None
         self._reported: set[str] = set()
-        self._sides: dict[str, PositionSide] = {}
+        self._sides = NetSides()
 
     def subscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
         for channel in channels:
@@ -140,7 +138,7 @@ class AccountSession(Session):
             if market is None:
                 continue
             if row.side == "BOTH":
-                yield from self._closed_sides(market, row)
+                yield from self._sides.closed(market, row.size)
                 if not row.size:
                     continue
             yield make_position(
@@ -151,16 +149,6 @@ class AccountSession(Session):
                 unrealized_pnl=row.unrealized_pnl,
                 margin_mode=margin_mode(row.margin_type),
             )
-
-    def _closed_sides(self, market: Market, row: PositionRow) -> Iterator[Position]:
-        known = self._sides.pop(row.symbol, None)
-        now = position_side(row.side, row.size) if row.size else None
-        if now is not None:
-            self._sides[row.symbol] = now
-        for side in PositionSide:
-            # Before the first event of a symbol either side may have been held.
-            if side is not now and known in (side, None):
-                yield make_position(market, side, Decimal(0))
 
 
 def _tags(union: Any) -> frozenset[str]:

@@ -11,10 +11,10 @@ from astra.errors import InvalidOrder, OrderNotFound
 from astra.models.accounts import Balance, Fees
 from astra.models.credentials import Credentials
 from astra.models.markets import Market
-from astra.models.orders import Fill, Order, OrderChange, OrderRef, OrderRequest, OrderStatus, OrderType
+from astra.models.orders import Fill, Order, OrderChange, OrderRef, OrderRequest, OrderType
 from astra.models.trades import Side
 from astra.trading.checks import native_quantity
-from astra.trading.native import average_of, make_fill, make_order
+from astra.trading.native import acknowledged, average_of, make_fill, make_order
 from astra_binance.settings import SPOT
 from astra_binance.trading.base import DAY_MS, BinanceTrading, FillHistory, Parameters
 from astra_binance.trading.terms import POST_ONLY_WORDS, SPOT_TYPES, order_status, order_type, time_in_force
@@ -211,29 +211,8 @@ class SpotTrading(BinanceTrading):
         )
         answer = _decode_order(body)
         if answer.side is None:
-            return self._acknowledged(market, order, answer)
+            return acknowledged(market, order, str(answer.order_id), answer.transact_time)
         return answer.order(market, placed=True)
-
-    def _acknowledged(self, market: Market, order: OrderRequest, answer: SpotOrder) -> Order:
-        """An ACK answer: nothing but the id is known beyond what was asked for."""
-        return make_order(
-            market,
-            order_id=str(answer.order_id),
-            client_order_id=answer.client_order_id,
-            side=order.side,
-            kind=order.type,
-            status=OrderStatus.NEW,
-            price=order.price,
-            stop_price=order.stop_price,
-            total=order.quantity,
-            filled=None,
-            average=None,
-            quote_quantity=order.quote_quantity,
-            time_in_force=order.time_in_force,
-            post_only=order.post_only,
-            created=answer.transact_time,
-            updated=answer.transact_time,
-        )
 
     async def get(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
         params: Parameters = [("symbol", market.native_symbol), *self.ref_params(ref)]

@@ -6,6 +6,7 @@ and empty texts that mean "none" may be passed as they are.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 
 from astra.models.accounts import Position
@@ -15,6 +16,7 @@ from astra.models.orders import (
     Liquidity,
     MarginMode,
     Order,
+    OrderRequest,
     OrderStatus,
     OrderType,
     PositionSide,
@@ -41,6 +43,35 @@ def average_of(quote: Decimal | None, base: Decimal | None) -> Decimal | None:
     if not quote or not base or quote < 0:
         return None
     return _CONTEXT.divide(quote, base)
+
+
+def acknowledged(market: Market, order: OrderRequest, order_id: str, time: int | None) -> Order:
+    """An order that was accepted, where the venue's answer says no more than its id: as it was asked for. What has
+    become of it since is not known (`filled_quantity` None)."""
+    in_contracts = market.contract_size is not None
+    contracts = order.contracts
+    if in_contracts and contracts is None and order.quantity is not None and not market.is_inverse:
+        contracts = market.contracts_of(order.quantity)
+    total = contracts if in_contracts else order.quantity
+    return make_order(
+        market,
+        order_id=order_id,
+        client_order_id=order.client_order_id,
+        side=order.side,
+        kind=order.type,
+        status=OrderStatus.NEW,
+        price=order.price,
+        total=total,
+        filled=None,
+        average=None,
+        stop_price=order.stop_price,
+        quote_quantity=order.quote_quantity,
+        time_in_force=order.time_in_force,
+        reduce_only=order.reduce_only,
+        post_only=order.post_only,
+        created=time,
+        updated=time,
+    )
 
 
 def status_of(filled: Decimal | None, total: Decimal | None) -> OrderStatus:
@@ -175,3 +206,21 @@ def margin_mode(word: str | None) -> MarginMode | None:
     if folded.startswith("isolated"):
         return MarginMode.ISOLATED
     return MarginMode.CROSS if folded.startswith("cross") else None
+
+
+class NetSides:
+    """The sides of net (one-way) positions of an account's stream: a position that changed sides, or is gone, is told
+    as closed on the side that it had."""
+
+    def __init__(self) -> None:
+        self._sides: dict[str, PositionSide] = {}
+
+    def closed(self, market: Market, size: Decimal) -> Iterator[Position]:
+        """What `size` (signed, native) closes; before the first event of a market either side may have been held."""
+        known = self._sides.pop(market.symbol, None)
+        now = position_side("", size) if size else None
+        if now is not None:
+            self._sides[market.symbol] = now
+        for side in PositionSide:
+            if side is not now and known in (side, None):
+                yield make_position(market, side, Decimal(0))
