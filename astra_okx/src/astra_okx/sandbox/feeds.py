@@ -43,7 +43,8 @@ class Feed:
         return f'{{"arg":{self.arg},{acted}"data":[{data}]}}'
 
     def joined(self, subscriber: Subscriber, now_ms: int) -> None:
-        """Somebody subscribed, and was told so: send what he begins with."""
+        """Somebody subscribed, and was told so: send what he begins with. Before, the feed was flushed: he begins
+        where the others are."""
 
     def book(self, change: BookChange) -> bool:
         """The book changed. True: there is now something to flush."""
@@ -103,11 +104,9 @@ class BookFeed(Feed):
         self._changed: tuple[dict[Decimal, Decimal], dict[Decimal, Decimal]] = ({}, {})
         self._whole = False
         self._last_seq = -1
-        self._sent_ms = 0
+        self._change_id = self._time = self._sent_ms = 0
 
     def joined(self, subscriber: Subscriber, now_ms: int) -> None:
-        """Whoever joins begins where the others are: they are brought up to date first."""
-        self.flush(now_ms)
         change_id, bids, asks = self._engine.depth(self._listing.symbol, self._depth)
         if len(self.subscribers) == 1 or self._last_seq < 0:
             self._take_view(change_id, bids, asks)
@@ -134,7 +133,7 @@ class BookFeed(Feed):
     def flush(self, now_ms: int) -> None:
         if not any(self._changed):
             return
-        changed = self._changed
+        changed, before = self._changed, self._last_seq
         if self._whole:
             for side, news in zip(self._sides, changed, strict=True):
                 for price, quantity in news.items():
@@ -146,7 +145,7 @@ class BookFeed(Feed):
             self._whole = all(len(side) <= self._depth for side in self._sides)
         if not self._whole:
             changed = self._against_depth(changed)
-        before, self._last_seq = self._last_seq, self._listing.numbering.seq_id(self._change_id)
+        self._last_seq = self._listing.numbering.seq_id(self._change_id)
         self._send(changed, before, self._time, now_ms)
 
     def _against_depth(
@@ -205,6 +204,7 @@ class TopFeed(Feed):
         self._depth = depth
         self._named = f'"instId":"{listing.native}",' if depth > 1 else ""
         self._shown = ""
+        self._time = 0
 
     def _levels(self) -> tuple[int, str]:
         change_id, bids, asks = self._engine.depth(self._listing.symbol, self._depth)
@@ -216,8 +216,6 @@ class TopFeed(Feed):
 
     def joined(self, subscriber: Subscriber, now_ms: int) -> None:
         change_id, shown = self._levels()
-        if len(self.subscribers) == 1:  # nobody else waits for this
-            self._shown = shown
         subscriber.deliver(self.frame(self._data(change_id, shown, now_ms)))
 
     def book(self, change: BookChange) -> bool:
@@ -247,10 +245,7 @@ class TickerFeed(Feed):
         self._shown: Mapping[str, Any] = {}
 
     def joined(self, subscriber: Subscriber, now_ms: int) -> None:
-        row = self._row(self._listing, now_ms)
-        if len(self.subscribers) == 1:
-            self._shown = row
-        subscriber.deliver(self.frame(text_of(row)))
+        subscriber.deliver(self.frame(text_of(self._row(self._listing, now_ms))))
 
     def book(self, change: BookChange) -> bool:
         return True

@@ -95,6 +95,7 @@ class Hub:
         if feed is None:
             feed = self._feeds[key] = self._make(channel, listing)
             self._by_market.setdefault(listing.symbol, {})[feed] = None
+        feed.flush(now_ms)
         feed.subscribers[subscriber] = None
         feed.joined(subscriber, now_ms)
 
