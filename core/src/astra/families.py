@@ -117,6 +117,10 @@ class FamilyTrading:
         was not placed."""
         return None
 
+    def placement_window_ms(self, placement: Placement | None) -> int | None:
+        """The same for a placement (None: not one of this process), where that depends on how it was sent."""
+        return self.command_window_ms
+
     # -- orders -------------------------------------------------------------------------------------------------
 
     async def place(self, market: Market, order: OrderRequest, credentials: Credentials) -> Order:
@@ -231,7 +235,7 @@ class FamilyTrading:
             order = None
         if order is not None and (order.created_time is None or order.created_time >= oldest):
             return order
-        window_ms = self.command_window_ms
+        window_ms = self.placement_window_ms(placement)
         if window_ms is None or asked_ms - stamped <= window_ms + RESOLVE_MARGIN_MS:
             return True
         return placement is not None and placement.conditional and not self.finds_done_conditionals

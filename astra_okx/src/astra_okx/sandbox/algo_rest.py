@@ -16,8 +16,9 @@ from astra_okx.sandbox.reports import algo_row, algo_state
 from astra_okx.sandbox.trade_rest import MOST_ROWS, page
 from astra_okx.sandbox.wire import InstType, Params, Refusal, RowRefusal, empty, success, verdict, wrong
 
+# `clOrdId` is what older clients still send; it names nothing any more.
 _PLACED = names(
-    "instId tdMode ccy side posSide ordType sz tag tgtCcy algoClOrdId reduceOnly tradeQuoteCcy "
+    "clOrdId instId tdMode ccy side posSide ordType sz tag tgtCcy algoClOrdId reduceOnly tradeQuoteCcy "
     "slTriggerPx slOrdPx slTriggerPxType tpTriggerPx tpOrdPx tpTriggerPxType triggerPx orderPx triggerPxType"
 )
 _LISTED = names("ordType algoId algoClOrdId instType instId after before limit state")

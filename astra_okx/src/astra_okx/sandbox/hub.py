@@ -54,7 +54,7 @@ BY_INSTRUMENT = {
     Plane.PRIVATE: (),
 }
 SILENT = {
-    Plane.PUBLIC: ("status", "index-tickers", "opt-summary", "option-trades", "liquidation-orders", "estimated-price"),
+    Plane.PUBLIC: ("status", "liquidation-orders", "adl-warning"),
     Plane.BUSINESS: ("deposit-info", "withdrawal-info", "algo-advance"),
     Plane.PRIVATE: ("liquidation-warning", "account-greeks"),
 }

@@ -12,7 +12,7 @@ from astra_okx.sandbox.calls import Call, Endpoint, Routes, names
 from astra_okx.sandbox.catalogue import Catalogue, Listing
 from astra_okx.sandbox.feeds import ticker_row
 from astra_okx.sandbox.limits import Budget, Scope
-from astra_okx.sandbox.wire import InstType, empty, no_instrument, success, wrong
+from astra_okx.sandbox.wire import InstType, Params, empty, no_instrument, success, wrong
 
 _SELECTION = names("instType instId instFamily uly")
 _EIGHT_HOURS_MS = 8 * 3600 * 1000
@@ -61,6 +61,9 @@ class MarketData:
             ("GET", "/market/trades"): read(self._trades, names("instId limit"), _public(100)),
             ("GET", "/market/history-trades"): read(
                 self._history_trades, names("instId type after before limit"), _public(10)
+            ),
+            ("GET", "/public/option-trades"): read(
+                self._option_trades, names("instId instFamily optType"), _public(20)
             ),
             ("GET", "/system/status"): read(lambda call: success([]), names("state"), _public(1, window_ms=5000)),
         }
@@ -239,3 +242,31 @@ class MarketData:
             if (after is None or place(trade) < after) and (before is None or place(trade) > before)
         ]
         return success([self._trade_row(listing, trade) for trade in found[:limit]])
+
+    def _option_trades(self, call: Call) -> dict[str, Any]:
+        """Of one option or of a family; the newest first, a hundred at most."""
+        params = call.params
+        if params.text("instId") is None:
+            params.need("instFamily")
+        wanted, right = {**params.values, "instType": "OPTION"}, params.choice("optType", ("C", "P"))
+        found = [
+            (listing, trade)
+            for listing in self._catalogue.selected(Params(wanted))
+            if right in (None, listing.market.option_type)
+            for trade in self._engine.trades(listing.symbol, limit=100)
+        ]
+        found.sort(key=lambda pair: (pair[1].time, pair[1].id), reverse=True)
+        return success([self._option_trade_row(listing, trade) for listing, trade in found[:100]])
+
+    def _option_trade_row(self, listing: Listing, trade: PublicTrade) -> dict[str, str]:
+        """Underlying prices and volatility are not known here."""
+        row = self._trade_row(listing, trade)
+        del row["source"]
+        return row | {
+            "fillVol": "",
+            "fwdPx": "",
+            "idxPx": "",
+            "instFamily": listing.family,
+            "markPx": plain(self._engine.mark_price(listing.symbol)),
+            "optType": str(listing.market.option_type or ""),
+        }

@@ -1,0 +1,221 @@
+"""Private streams: own orders, fills, balances and positions on the private path, conditional orders on the business
+path (docs-v5, "WS / Order channel", "WS / Account channel", "WS / Positions channel", "WS / Algo orders channel")."""
+
+from __future__ import annotations
+
+import abc
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, ClassVar
+
+import msgspec
+
+from astra.errors import AuthenticationError, VenueError
+from astra.models.accounts import AccountEvent
+from astra.models.credentials import ApiKey
+from astra.models.markets import Market
+from astra.streams.feed import AccountInput, Channel, Endpoint, Frame, Outlet, Payload, Session, Ticket
+from astra.trading.native import NetSides
+from astra_okx.errors import CODES
+from astra_okx.feed.markets import RESTARTS, Notice, Subject, decode_notice
+from astra_okx.signing import login
+from astra_okx.trading.rows import AlgoRow, BalanceRow, OrderRow, PositionRow
+
+logger = logging.getLogger(__name__)
+
+MarketOf = Callable[[str], Market | None]
+_PONG = b"pong"
+_MAX_REPORTED = 1000
+CLOCK_CODES = frozenset({"60004", "60006"})
+"""The time stamp of a log-in was refused."""
+ON_CHANGE = '{"updateInterval": "0"}'
+"""Balances and positions are pushed when they change, not every few seconds; a text within the JSON."""
+
+
+class _Push(msgspec.Struct, rename={"subject": "arg"}):
+    """A frame with data."""
+
+    subject: Subject
+    data: msgspec.Raw
+
+
+class _Account(msgspec.Struct):
+    details: list[BalanceRow] = []
+
+
+_decode_push = msgspec.json.Decoder(_Push).decode
+_decode_orders = msgspec.json.Decoder(list[OrderRow]).decode
+_decode_accounts = msgspec.json.Decoder(list[_Account]).decode
+_decode_positions = msgspec.json.Decoder(list[PositionRow]).decode
+_decode_algos = msgspec.json.Decoder(list[AlgoRow]).decode
+
+
+class AccountSession(Session):
+    """One account on one connection: log-in, then the venue's channels, which together are one channel of Astra's.
+
+    An event of a market that is not loaded is not delivered: the venue object is told (it reloads the market list),
+    and the subscription counts as interrupted, so that the account is reconciled by REST.
+    """
+
+    arguments: ClassVar[Sequence[dict[str, str]]]
+    """What is subscribed."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        outlet: Outlet,
+        ticket: Ticket | None,
+        market_of: MarketOf,
+        key: ApiKey,
+        clock_refused: Callable[[], None],
+    ) -> None:
+        super().__init__(endpoint, outlet, ticket)
+        self._market_of = market_of
+        self._key = key
+        self._clock_refused = clock_refused
+        self._logged_in = False
+        self._failure: VenueError | None = None
+        self._channel: Channel | None = None
+        self._input: AccountInput | None = None
+        self._unanswered: set[str] = set()
+        self._reported: set[str] = set()
+
+    def opened(self, now_ms: int) -> Iterable[Frame]:
+        return [login(self._key, now_ms)]
+
+    @property
+    def ready(self) -> bool:
+        return self._logged_in or self._failure is not None
+
+    def subscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
+        if self._failure is not None:
+            for channel in channels:
+                self.outlet.refused(channel, self._failure)
+            return ()
+        for channel in channels:
+            self._channel = channel
+            self._input = self.outlet.account(channel)
+        self._unanswered = {argument["channel"] for argument in self.arguments}
+        return [msgspec.json.encode({"id": "1", "op": "subscribe", "args": self.arguments}).decode()]
+
+    def unsubscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
+        self._channel = self._input = None
+        return [msgspec.json.encode({"id": "2", "op": "unsubscribe", "args": self.arguments}).decode()]
+
+    @abc.abstractmethod
+    def _events(self, channel: str, data: msgspec.Raw) -> Iterator[AccountEvent]:
+        """What a push of the venue's channel means for the account."""
+
+    # -- in -----------------------------------------------------------------------------------------------------
+
+    def received(self, payload: Payload, received_ns: int) -> None:
+        if payload == _PONG:
+            return
+        try:
+            push = _decode_push(payload)
+        except msgspec.ValidationError:
+            self._noticed(decode_notice(payload))
+            return
+        if self._input is not None:
+            events = list(self._events(push.subject.channel, push.data))
+            if events:
+                self._input.events(events)
+
+    def _noticed(self, notice: Notice) -> None:
+        if notice.event == "login" and notice.code == "0":
+            self._logged_in = True
+        elif notice.event == "subscribe" and notice.subject is not None:
+            self._unanswered.discard(notice.subject.channel)
+            if not self._unanswered and self._channel is not None:
+                self.outlet.acknowledged([self._channel])
+        elif notice.event in ("error", "channel-conn-count-error"):
+            self._refused(notice)
+        elif notice.event == "notice" and notice.code == RESTARTS:
+            self.outlet.reconnect("the venue announced that this connection ends", overlap=True)
+        elif not notice.event:
+            raise ValueError("a frame has a shape that is not documented")
+
+    def _refused(self, notice: Notice) -> None:
+        reason = f"{notice.msg} (code {notice.code})"
+        if notice.code in CLOCK_CODES:
+            self._clock_refused()
+            self.outlet.reconnect(f"the log-in's time stamp was refused: {reason}")
+            return
+        meaning = CODES.get(notice.code)
+        kind = VenueError if meaning is None else meaning.error
+        error = kind(f"the account stream was refused: {reason}", exchange="OKX", code=notice.code)
+        if self._channel is not None:
+            self.outlet.refused(self._channel, error, final=isinstance(error, AuthenticationError))
+        elif isinstance(error, AuthenticationError):
+            self._failure = error  # whoever subscribes is told
+        else:
+            self.outlet.reconnect(str(error))
+
+    def _market(self, native_symbol: str) -> Market | None:
+        market = self._market_of(native_symbol)
+        if market is None and native_symbol not in self._reported:
+            logger.warning("%s: an event of the unknown market %s", self.endpoint.name, native_symbol)
+            if len(self._reported) >= _MAX_REPORTED:
+                self._reported.clear()
+            self._reported.add(native_symbol)
+            if self._input is not None:
+                self._input.interrupted(f"an event named the market {native_symbol}, which is not loaded")
+        return market
+
+
+class TradingSession(AccountSession):
+    """Orders and fills, balances, positions."""
+
+    arguments = (
+        {"channel": "orders", "instType": "ANY"},
+        {"channel": "account", "extraParams": ON_CHANGE},
+        {"channel": "positions", "instType": "ANY", "extraParams": ON_CHANGE},
+    )
+
+    def __init__(self, *connection: Any) -> None:
+        super().__init__(*connection)
+        self._sides = NetSides()
+
+    def _events(self, channel: str, data: msgspec.Raw) -> Iterator[AccountEvent]:
+        if channel == "orders":
+            yield from self._order_events(_decode_orders(data))
+        elif channel == "account":
+            for account in _decode_accounts(data):
+                yield from (row.balance() for row in account.details)
+        elif channel == "positions":
+            yield from self._position_events(_decode_positions(data))
+
+    def _order_events(self, rows: Sequence[OrderRow]) -> Iterator[AccountEvent]:
+        """An order as it stands, after the fill of this very change, if there is one."""
+        for row in rows:
+            market = self._market(row.inst_id)
+            if market is None:
+                continue
+            if row.trade_id and row.fill_sz not in ("", "0"):
+                yield row.fill(market)
+            yield row.order(market)
+
+    def _position_events(self, rows: Sequence[PositionRow]) -> Iterator[AccountEvent]:
+        for row in rows:
+            if row.inst_type == "MARGIN":
+                continue
+            market = self._market(row.inst_id)
+            if market is None:
+                continue
+            if row.is_net:
+                yield from self._sides.closed(market, row.size)
+                if not row.size:
+                    continue
+            yield row.position(market)
+
+
+class AlgoSession(AccountSession):
+    """Conditional orders."""
+
+    arguments = ({"channel": "orders-algo", "instType": "ANY"},)
+
+    def _events(self, channel: str, data: msgspec.Raw) -> Iterator[AccountEvent]:
+        for row in _decode_algos(data):
+            market = self._market(row.inst_id)
+            if market is not None:
+                yield row.order(market)

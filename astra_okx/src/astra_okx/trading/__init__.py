@@ -1,0 +1,1 @@
+"""Orders and the account: requests out, answers in."""
