@@ -1,6 +1,7 @@
 """Who is let in: tokens and their claims, permissions of paths, limits."""
 
 import json
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -56,7 +57,6 @@ class TestTokens:
     def test_the_reference_tokens_are_taken(self, venue: Any, vector: str) -> None:
         secret, algorithm, uri, signature = VECTORS[vector]
         venue.engine.open_account("vector", NAME, secret, balances={})
-        from base64 import urlsafe_b64encode
 
         def encode(value: Mapping[str, Any]) -> str:
             return urlsafe_b64encode(json.dumps(value, separators=(",", ":")).encode()).rstrip(b"=").decode()

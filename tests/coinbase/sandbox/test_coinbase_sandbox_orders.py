@@ -76,14 +76,24 @@ class TestPlacing:
         assert (row["order_type"], row["trigger_status"]) == ("STOP_LIMIT", "STOP_PENDING")
 
     @pytest.mark.parametrize(
+        ("members", "reason"),
+        [
+            ({"limit_price": "50000.001"}, "INVALID_PRICE_PRECISION"),
+            ({"base_size": "0.000000001"}, "INVALID_SIZE_PRECISION"),
+            ({"base_size": "0.00000001"}, "PREVIEW_INVALID_QUOTE_SIZE_TOO_SMALL"),
+            ({"base_size": "3000"}, "INSUFFICIENT_FUND"),
+            ({"limit_price": "60000", "post_only": True}, "INVALID_LIMIT_PRICE_POST_ONLY"),
+            ({"limit_price": ""}, "INVALID_LIMIT_PRICE"),
+        ],
+    )
+    def test_limits_are_refused_with_their_reason(self, venue: Any, members: Any, reason: str) -> None:
+        venue.crowd(BTC, "SELL", "1", "55000")
+        assert reason in reasons(venue.place("BTC-USD", "BUY", "limit_limit_gtc", **LIMIT | members))
+        assert venue.engine.orders(venue.account) == []
+
+    @pytest.mark.parametrize(
         ("product", "side", "configuration", "members", "reason"),
         [
-            ("BTC-USD", "BUY", "limit_limit_gtc", {"base_size": "1", "limit_price": "50000.001"}, "INVALID_PRICE_PRECISION"),
-            ("BTC-USD", "BUY", "limit_limit_gtc", {"base_size": "0.000000001", "limit_price": "50000"}, "INVALID_SIZE_PRECISION"),
-            ("BTC-USD", "BUY", "limit_limit_gtc", {"base_size": "0.00000001", "limit_price": "50000"}, "PREVIEW_INVALID_QUOTE_SIZE_TOO_SMALL"),
-            ("BTC-USD", "BUY", "limit_limit_gtc", {"base_size": "3000", "limit_price": "50000"}, "INSUFFICIENT_FUND"),
-            ("BTC-USD", "BUY", "limit_limit_gtc", {"base_size": "1", "limit_price": "60000", "post_only": True}, "INVALID_LIMIT_PRICE_POST_ONLY"),
-            ("BTC-USD", "BUY", "limit_limit_gtc", {"base_size": "1"}, "INVALID_LIMIT_PRICE"),
             ("BTC-USD", "SIDEWAYS", "limit_limit_gtc", LIMIT, "INVALID_SIDE"),
             ("BTC-XYZ", "BUY", "limit_limit_gtc", LIMIT, "INVALID_PRODUCT_ID"),
             ("BTC_USDC-PERPETUAL", "BUY", "limit_limit_gtc", LIMIT, "INVALID_PRODUCT_ID"),
@@ -93,8 +103,7 @@ class TestPlacing:
             ("BTC-USD", "BUY", "trigger_bracket_gtc", {"base_size": "1"}, "UNSUPPORTED_ORDER_CONFIGURATION"),
             ("BIP-20DEC30-CDE", "BUY", "market_market_ioc", {"quote_size": "100"}, "UNSUPPORTED_ORDER_CONFIGURATION"),
         ],
-        ids=lambda value: value if isinstance(value, str) and value.isupper() else "",
-    )  # fmt: skip
+    )
     def test_refusals_name_their_reason(
         self, venue: Any, product: str, side: str, configuration: str, members: Any, reason: str
     ) -> None:
