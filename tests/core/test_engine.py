@@ -13,11 +13,21 @@ import anyio
 import msgspec
 import pytest
 
-from astra.errors import AuthenticationError, BadRequest, MarketNotFound, StreamClosed, VenueError, VenueUnavailable
+from astra.errors import (
+    AuthenticationError,
+    BadRequest,
+    ConfigError,
+    MarketNotFound,
+    PluginError,
+    StreamClosed,
+    VenueError,
+    VenueUnavailable,
+)
 from astra.models.markets import Market
 from astra.models.orderbook import BookState, Integrity, OrderbookUpdate, UpdateKind
 from astra.models.trades import Gap, Lagged, Side, Trade
 from astra.net.transports import ConnectError
+from astra.net.transports.picows import PicowsTransport
 from astra.streams.feed import (
     BookRules,
     BookSeed,
@@ -612,6 +622,41 @@ async def test_a_key_that_is_refused_ends_the_stream_with_that_error() -> None:
         await toy.settle()
         with pytest.raises(AuthenticationError):
             await anext(stream)
+
+
+async def test_a_transport_that_is_not_there_is_refused_when_the_stream_is_entered() -> None:
+    async with stage() as toy:
+
+        def missing() -> Any:
+            raise PluginError("no transport named 'picow' is installed. Did you mean 'picows'?")
+
+        toy.hub._make_transport = missing
+        stream = toy.books(A, B)
+        with pytest.raises(ConfigError, match=r"TOY: the setting transport: .*'picow'.* Did you mean 'picows'"):
+            await stream.__aenter__()
+        assert not toy.hub.pool.connections
+        assert not toy.hub.books()
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_a_transport_that_does_not_work_on_this_event_loop_is_refused_when_the_stream_is_entered(
+    anyio_backend: str,
+) -> None:
+    async with stage() as toy:
+        toy.hub._make_transport = PicowsTransport
+        with pytest.raises(ConfigError, match=r"TOY: the setting transport: .*picows.*choose httpx-ws"):
+            await toy.trades(A).__aenter__()
+        assert not toy.hub.pool.connections
+
+
+async def test_a_setting_that_no_dial_can_do_anything_with_ends_the_stream() -> None:
+    async with stage() as toy:
+        toy.refuse_dials = ConfigError("a SOCKS proxy needs the extra astra-core[socks]")
+        async with toy.books(A) as stream:
+            await toy.settle()
+            with pytest.raises(ConfigError, match="SOCKS"):
+                await anext(stream)
+        assert toy.transport.dials == 1
 
 
 async def test_a_stream_is_entered_before_it_is_read() -> None:

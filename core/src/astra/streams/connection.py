@@ -19,7 +19,7 @@ import anyio
 import anyio.abc
 import msgspec
 
-from astra.errors import AuthenticationError, PermissionDenied, VenueError
+from astra.errors import AstraError, AuthenticationError, ConfigError, PermissionDenied, VenueError
 from astra.models.protocols import Clock
 from astra.net.transports import ConnectError, Connection, Transport
 from astra.streams.feed import Channel, DataType, Endpoint, Feed, Frame, Payload, Session, Ticket, TicketSource
@@ -71,7 +71,7 @@ class Target(Protocol):
         """The subscription is gone; another attempt follows."""
         ...
 
-    def refused(self, error: VenueError) -> None:
+    def refused(self, error: AstraError) -> None:
         """The subscription is impossible; no further attempt."""
         ...
 
@@ -393,8 +393,8 @@ class ManagedConnection:
         self.targets.pop(channel, None)
         self.wake()
 
-    def refuse(self, channel: Channel, error: VenueError) -> None:
-        """The venue will not serve this channel."""
+    def refuse(self, channel: Channel, error: AstraError) -> None:
+        """This channel will not be served."""
         target = self.targets.pop(channel, None)
         if target is not None:
             target.refused(error)
@@ -430,13 +430,13 @@ class ManagedConnection:
             while self.targets:
                 started = context.clock.monotonic()
                 wait_s: float | None = None
-                refusal: VenueError | None = None
+                refusal: AstraError | None = None
                 reason = ""
                 try:
                     async with anyio.create_task_group() as task_group:
                         reason = await self._live(task_group)
                         task_group.cancel_scope.cancel()
-                except* (AuthenticationError, PermissionDenied) as refusals:
+                except* (AuthenticationError, PermissionDenied, ConfigError) as refusals:
                     refusal = _first(refusals)
                 except* (ConnectError, VenueError) as failures:
                     failure = _first(failures)
@@ -585,7 +585,7 @@ class ManagedConnection:
         for target in list(self.targets.values()):
             target.closed(reason)
 
-    def _refuse_all(self, error: VenueError) -> None:
+    def _refuse_all(self, error: AstraError) -> None:
         for channel in list(self.targets):
             self.refuse(channel, error)
 

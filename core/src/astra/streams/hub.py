@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import anyio
 from pydantic import BaseModel, ConfigDict, Field
 
-from astra.errors import StreamClosed, VenueError
+from astra.errors import AstraError, ConfigError, PluginError, StreamClosed, VenueError
 from astra.models.accounts import AccountEvent, AccountStatus
 from astra.models.credentials import Credentials
 from astra.models.markets import Market
@@ -135,7 +135,7 @@ class _Topic:
         self.taps: list[Tap] = []
         self._hub = hub
 
-    def refused(self, error: VenueError) -> None:
+    def refused(self, error: AstraError) -> None:
         self._hub.forget(self)
         for tap in list(self.taps):
             tap.ended(error)
@@ -191,8 +191,8 @@ class BookTopic(_Topic):
     def closed(self, reason: str) -> None:
         self.sync.closed(reason)
 
-    def refused(self, error: VenueError) -> None:
-        self.sync.closed(error.message)
+    def refused(self, error: AstraError) -> None:
+        self.sync.closed(str(error))
         super().refused(error)
 
     def tick(self, now: float) -> None:
@@ -570,12 +570,28 @@ class Hub:
                 tap.ended(StreamClosed("the Astra object that the stream belongs to was closed"))
 
     async def _get_transport(self) -> Transport:
+        return self._the_transport()
+
+    def _the_transport(self) -> Transport:
+        """The WebSocket transport of the settings. Raises `ConfigError` for one that is not there, or does not work on
+        this event loop: trying again would not help."""
         if self._transport is None:
-            self._transport = self._make_transport()
+            try:
+                transport = self._make_transport()
+                check = getattr(transport, "check_event_loop", None)
+                if check is not None:
+                    check()
+            except (ConfigError, PluginError) as error:
+                raise ConfigError(f"{self.exchange}: the setting transport: {error}") from error
+            self._transport = transport
         return self._transport
 
     def attach(self, data_type: DataType, what: Market | Channel, tap: Tap) -> AnyTopic:
-        """Hang a consumer on a market's (or an account channel's) topic; the first one starts it."""
+        """Hang a consumer on a market's (or an account channel's) topic; the first one starts it.
+
+        Raises `ConfigError` where the settings name a transport that cannot be used.
+        """
+        self._the_transport()
         key: object
         if isinstance(what, Market):
             key = what.key

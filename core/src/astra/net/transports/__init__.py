@@ -44,7 +44,10 @@ class Connection(Protocol):
 
 
 class Transport(Protocol):
-    """How WebSocket connections are made. Errors are `astra.errors.VenueUnavailable`-agnostic: `ConnectError`."""
+    """How WebSocket connections are made. Errors are `astra.errors.VenueUnavailable`-agnostic: `ConnectError`.
+
+    One that does not run on every event loop also has a method `check_event_loop()`, which raises `ConfigError` there.
+    """
 
     async def connect(
         self,

@@ -42,6 +42,13 @@ class PicowsTransport:
     def __init__(self) -> None:
         self._tls: ssl.SSLContext | None = None
 
+    def check_event_loop(self) -> None:
+        """Raises `ConfigError` where no asyncio event loop runs."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise ConfigError("the transport picows runs on asyncio only: choose httpx-ws") from None
+
     async def connect(
         self,
         url: str,
@@ -54,10 +61,7 @@ class PicowsTransport:
         proxy: str | None = None,
     ) -> Connection:
         """Dial; see `astra.net.transports.Transport.connect`. `max_frame_bytes` bounds whole messages, too."""
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            raise ConfigError("the transport picows runs on asyncio only: choose httpx-ws") from None
+        self.check_event_loop()
         check_proxy(proxy)
         origin, target = split_target(url)
         if url.startswith("wss://") and self._tls is None:
