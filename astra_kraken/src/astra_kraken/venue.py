@@ -1,0 +1,78 @@
+"""The Kraken plugin: Spot and derivatives."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import msgspec
+
+from astra.families import FamilyTrading, FamilyVenue
+from astra.models.markets import Market
+from astra.models.orders import OrderOptions
+from astra.models.protocols import Host
+from astra.venue import VenueSettings
+from astra_kraken.feed import KrakenFeed
+from astra_kraken.history import History
+from astra_kraken.markets import (
+    SPELLINGS,
+    TOKENIZED,
+    Pair,
+    SpotPairs,
+    derivatives_markets,
+    spot_markets,
+    unhurried,
+)
+from astra_kraken.rest import Rest
+from astra_kraken.settings import PRODUCTS, SPOT, KrakenOrderOptions, KrakenSettings
+
+logger = logging.getLogger(__name__)
+
+
+class _Instruments(msgspec.Struct):
+    instruments: list[msgspec.Raw]
+
+
+_decode_pairs = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_instruments = msgspec.json.Decoder(_Instruments).decode
+
+
+class KrakenVenue(FamilyVenue):
+    """Both API families of Kraken."""
+
+    code = "KRAKEN"
+    settings_model: ClassVar[type[VenueSettings]] = KrakenSettings
+    products = PRODUCTS
+    families: ClassVar[Mapping[str, type[FamilyTrading]]] = {}
+    order_options: ClassVar[type[OrderOptions] | None] = KrakenOrderOptions
+    asset_spellings = SPELLINGS
+    settings: KrakenSettings
+    history: History
+
+    def __init__(self, host: Host, settings: KrakenSettings, *, http_transport: Any = None) -> None:
+        super().__init__(host, settings)
+        self.pairs = SpotPairs()
+        self.rest = Rest(self.code, settings, host.clock, self.unknown_market, http_transport)
+        self.history = History(self.rest, self.pairs, host.clock)
+        self.feed = KrakenFeed(settings, self.pairs)
+        self.parts = {}
+
+    async def load_markets(self, product: str) -> Sequence[Market]:
+        markets: list[Market] = []
+        if product != SPOT:
+            rows = (await self.rest.derivatives.public(_decode_instruments, "instruments")).instruments
+            await unhurried(derivatives_markets(rows, self.code), markets.append)
+            return markets
+        pairs: list[Pair] = []
+        listed = dict(await self.rest.spot.public(_decode_pairs, "AssetPairs"))
+        if self.settings.tokenized_assets:
+            listed |= await self.rest.spot.public(_decode_pairs, "AssetPairs", [("aclass_base", TOKENIZED)])
+
+        def take(found: tuple[Pair, Market]) -> None:
+            pairs.append(found[0])
+            markets.append(found[1])
+
+        await unhurried(spot_markets(listed, self.code), take)
+        self.pairs.read(pairs)
+        return markets
