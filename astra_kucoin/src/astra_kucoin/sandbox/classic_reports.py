@@ -15,6 +15,8 @@ from astra_kucoin.sandbox.wire import SPOT
 
 ZERO = Decimal(0)
 _NS = 1_000_000
+_REST_ONLY = frozenset({"id", "isInverse", "posCrossMargin", "posCommCommon", "maintainMargin"})
+"""Keys of a position that REST prints and the push does not."""
 
 
 def frame(topic: str, subject: str, account: Account, data: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -195,9 +197,8 @@ class ClassicReports:
     def position(self, account: Account, position: EnginePosition, now_ms: int) -> dict[str, Any]:
         listing = self._catalogue.of_symbol(position.market)
         row = self._futures.position_row(account, listing, position, now_ms)
-        return {name: value for name, value in row.items() if name not in ("id", "isInverse")} | {
-            "changeReason": "positionChange"
-        }
+        told = {name: value for name, value in row.items() if name not in _REST_ONLY}
+        return told | {"changeReason": "positionChange", "riskLimitLevel": 2}
 
 
 def _signed(value: Decimal) -> str:

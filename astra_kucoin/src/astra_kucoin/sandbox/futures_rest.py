@@ -219,9 +219,11 @@ class FuturesOrders:
     # --- cancelling ---
 
     def _cancel(self, call: Call) -> dict[str, Any]:
-        native = call.path["orderId"]
-        self._desk.cancel_found(call.account, FUTURES, lambda: self._desk.by_id(call.account, FUTURES, native))
-        return {"cancelledOrderIds": [native]}
+        self._cancel_id(call.account, call.path["orderId"])
+        return {"cancelledOrderIds": [call.path["orderId"]]}
+
+    def _cancel_id(self, account: Account, native: str) -> None:
+        self._desk.cancel_found(account, FUTURES, lambda: self._desk.by_id(account, FUTURES, native))
 
     def _cancel_by_client_id(self, call: Call) -> dict[str, Any]:
         listing = self._catalogue.need(FUTURES, call.params.need("symbol"))
@@ -240,8 +242,7 @@ class FuturesOrders:
         for native in map(str, ids):
             row: dict[str, Any] = {"orderId": native, "clientOid": None, "code": "200", "msg": "success"}
             try:
-                order = self._desk.by_id(call.account, FUTURES, native)
-                self._desk.cancel_found(call.account, FUTURES, lambda found=order: found)  # type: ignore[misc]
+                self._cancel_id(call.account, native)
             except Refusal as refusal:
                 row |= {"code": refusal.code, "msg": refusal.message}
             rows.append(row)

@@ -132,7 +132,7 @@ class SpotOrders:
     def _check_amount(self, params: Params, kind: OrderType) -> None:
         if len(params.text("remark") or "") > 20:
             raise params.bad("remark is too long")
-        size, funds = "size" in params, "funds" in params
+        size, funds = params.text("size") is not None, params.text("funds") is not None
         if kind is OrderType.LIMIT:
             if params.decimal("price") is None:
                 raise params.bad("price is required")
