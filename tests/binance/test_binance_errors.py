@@ -132,6 +132,8 @@ REFUSALS: list[tuple[tuple[str, ...], int, str, type[VenueError], str | None]] =
     (ALL, -1119, "", InvalidOrder, None),
     (ALL, -4001, "", InvalidOrder, None),
     (ALL, -4025, "", InvalidOrder, None),
+    (FUT, -4014, "", InvalidOrder, "tick-size"),
+    (FUT, -4023, "", InvalidOrder, "lot-size"),
     (FUT, -4164, "", InvalidOrder, "min-notional"),
     (FUT, -4131, "", InvalidOrder, "price-range"),
     (ALL, -1100, "", InvalidOrder, None),

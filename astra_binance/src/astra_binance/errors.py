@@ -106,6 +106,8 @@ CODES: tuple[Row, ...] = (
     _row(InvalidOrder, -2026, families=FUTURES, rule="reduce-only"),
     _row(InvalidOrder, -4112, families=(COINM,), rule="reduce-only"),
     _row(VenueUnavailable, -1220, -4140, -4141, -4022),
+    _row(InvalidOrder, -4014, families=FUTURES, rule="tick-size"),
+    _row(InvalidOrder, -4023, families=FUTURES, rule="lot-size"),
     _row(InvalidOrder, -1014, range(-1119, -1113), range(-4025, -4000)),
     _row(InvalidOrder, range(-1106, -1099), -1130, commands_only=True),
     _row(InvalidOrder, -1108, families=(SPOT,), commands_only=True),
