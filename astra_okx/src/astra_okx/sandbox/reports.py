@@ -69,6 +69,7 @@ def _common(account: Account, listing: Listing, order: EngineOrder) -> dict[str,
         "attachAlgoOrds": [],
         "cTime": str(order.created if tag.algo is None else tag.algo.triggered_ms),
         "cancelSource": cancel_source(order),
+        "cancelSourceReason": "",
         "category": "normal",
         "ccy": "",
         "clOrdId": tag.client_id,
@@ -109,7 +110,6 @@ def order_row(account: Account, listing: Listing, order: EngineOrder) -> dict[st
     last = order.fills[-1] if order.fills else None
     return _common(account, listing, order) | {
         "avgPx": average(order),
-        "cancelSourceReason": "",
         "fillPx": "" if last is None else plain(last.price),
         "fillSz": "0" if last is None else plain(last.quantity),
         "fillTime": "" if last is None else str(last.time),

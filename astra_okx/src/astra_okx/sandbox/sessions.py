@@ -263,6 +263,7 @@ class Session(SandboxSession):
         if channel == "fills":
             raise Refusal("64003", "Your trading fee tier doesn't meet the requirement to access this channel")
         self._check_private(channel, arg)
+        regular = channel in ("account", "positions") and not self._changes_only(arg)
         shown = {name: value for name, value in arg.items() if name != "extraParams"}
         key, users = text_of(shown), self._desks.users
         held = self._private.get(key)
@@ -275,7 +276,6 @@ class Session(SandboxSession):
             return
         if channel in COUNTED and not self._counted(channel):
             return
-        regular = channel in ("account", "positions") and not self._changes_only(arg)
         self._private[key] = Subscription(self, self.account, channel, shown, regular=regular)
         users.join(self._private[key])
 
