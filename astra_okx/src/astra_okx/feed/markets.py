@@ -179,7 +179,7 @@ class MarketSession(Session):
             self._refused(notice)
         elif notice.event == "notice" and notice.code == RESTARTS:
             self.outlet.reconnect("the venue announced that this connection ends", overlap=True)
-        elif not notice.event:
+        elif not notice.event and (notice.subject is None or notice.subject.channel in CHANNELS.values()):
             raise ValueError("a frame has a shape that is not documented")
 
     def _answered(self, notice: Notice, name: tuple[str, str]) -> None:
