@@ -139,6 +139,7 @@ class Venue:
             self.clock,
             fees=CoinbaseSandbox.fees,
             wallets=CoinbaseSandbox.wallet_of,
+            quote_fees=CoinbaseSandbox.quote_fees,
         )
         self.sandbox = CoinbaseSandbox(self.engine, self.clock, limits)
         self.account = self.open_account("default")

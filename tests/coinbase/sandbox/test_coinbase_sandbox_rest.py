@@ -121,8 +121,9 @@ class TestMoney:
         before = Decimal(dollars()["available_balance"]["value"])
         venue.own(BTC, "BUY", "2", "50000")
         after = dollars()
-        assert after["hold"] == {"value": "100000", "currency": "USD"}
-        assert before - Decimal(after["available_balance"]["value"]) == 100_000
+        # With the taker's fee of 1.2 %.
+        assert after["hold"] == {"value": "101200", "currency": "USD"}
+        assert before - Decimal(after["available_balance"]["value"]) == 101_200
 
     def test_pages_have_padded_cursors(self, venue: Any) -> None:
         found, cursor = [], ""

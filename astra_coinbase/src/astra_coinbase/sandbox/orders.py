@@ -193,11 +193,6 @@ def status_of(order: EngineOrder) -> str:
     return "EXPIRED" if order.reason == "expired" else "CANCELLED"
 
 
-def fee_in_quote(fill: EngineFill, listing: Listing) -> Decimal:
-    """The commission in the quote currency, in which the venue charges it (the engine takes it from what is got)."""
-    return fill.fee * fill.price if listing.spot and fill.side is Side.BUY else fill.fee
-
-
 class _Sums(msgspec.Struct, frozen=True):
     value: Decimal
     fees: Decimal
@@ -207,7 +202,7 @@ class _Sums(msgspec.Struct, frozen=True):
 
 def _sums(order: EngineOrder, listing: Listing) -> _Sums:
     value = order.filled_quote * listing.size
-    fees = sum((fee_in_quote(fill, listing) for fill in order.fills), ZERO)
+    fees = sum((fill.fee for fill in order.fills), ZERO)
     held = ZERO
     if order.status.is_open and listing.spot:
         held = order.remaining * (order.price or ZERO) if order.side is Side.BUY else order.remaining
@@ -334,7 +329,7 @@ def fill_row(fill: EngineFill, order: EngineOrder, listing: Listing) -> dict[str
         "trade_type": "FILL",
         "price": plain(fill.price),
         "size": plain(fill.quantity * fill.price if in_quote else fill.quantity),
-        "commission": plain(fee_in_quote(fill, listing)),
+        "commission": plain(fill.fee),
         "product_id": tag.product_id,
         "sequence_timestamp": iso_ms(fill.time),
         "liquidity_indicator": "MAKER" if fill.liquidity is Liquidity.MAKER else "TAKER",
@@ -371,6 +366,8 @@ _REASONS: dict[str, Callable[[str], OrderFailed]] = {
 
 def failure_of(rule: str, text: str, listing: Listing) -> OrderFailed:
     """What the venue answers to an order that the engine refuses."""
+    if rule == "min-notional" and "maximum" in text:  # the engine's one rule for both ends
+        return OrderFailed("", text, preview="PREVIEW_INVALID_QUOTE_SIZE_TOO_LARGE")
     if rule == "market-closed":
         return OrderFailed("UNTRADABLE_PRODUCT" if listing.spot else "INVALID_FCM_TRADING_SESSION", text)
     made = _REASONS.get(rule)

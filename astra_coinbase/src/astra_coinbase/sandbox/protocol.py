@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
 from random import Random
 from typing import ClassVar
@@ -50,8 +50,7 @@ class CoinbaseSandbox(SandboxVenue):
     """Advanced Trade (spot and US futures) and the international gateway on the matching engine.
 
     `BTC-USDC` and `ETH-USDC` are further names of the USD products: orders under both meet in one book, and are paid
-    from the wallet of the market that the engine lists (USD). Spot commissions are printed in the quote currency, as
-    the venue charges them; the engine takes those of buys from the coins bought.
+    in the currency of the market that the engine lists (USD).
     """
 
     exchange: ClassVar[str] = "COINBASE"
@@ -68,6 +67,7 @@ class CoinbaseSandbox(SandboxVenue):
         US_FUTURES: (Decimal("0.0002"), Decimal("0.0005")),
         INTERNATIONAL: (Decimal("0.00015"), Decimal("0.00035")),
     }
+    quote_fees: ClassVar[Collection[str]] = (SPOT,)
     wallets: ClassVar[Mapping[str, str]] = {name: name for name in (SPOT, US_FUTURES, INTERNATIONAL)}
 
     def __init__(self, engine: Exchange, clock: Clock, limits: SandboxLimits | None = None) -> None:

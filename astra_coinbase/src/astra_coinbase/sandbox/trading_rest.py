@@ -36,11 +36,12 @@ _PLACED = _PREVIEWED | names("client_order_id preview_id self_trade_prevention_i
 _LISTED = names(
     "order_ids product_ids product_type order_status time_in_forces order_types order_side start_date end_date"
     " order_placement_source contract_expiry_type asset_filters retail_portfolio_id limit cursor sort_by"
-    " user_native_currency use_simplified_total_value_calculation"
+    " user_native_currency use_simplified_total_value_calculation product_id"
 )
+"""`product_id` (and of fills `order_id`): names of an older edition, which clients still send."""
 _FILLS = names(
     "order_ids trade_ids product_ids start_sequence_timestamp end_sequence_timestamp retail_portfolio_id limit cursor"
-    " sort_by asset_filters order_types order_side product_types"
+    " sort_by asset_filters order_types order_side product_types product_id order_id"
 )
 
 
@@ -313,7 +314,8 @@ class Trading:
 
     def _fills(self, call: Call) -> dict[str, Any]:
         params = call.params
-        orders, trades, products = params.all("order_ids"), params.all("trade_ids"), params.all("product_ids")
+        orders = params.all("order_ids") + params.all("order_id")
+        trades, products = params.all("trade_ids"), params.all("product_ids") + params.all("product_id")
         start, end = params.time("start_sequence_timestamp"), params.time("end_sequence_timestamp")
         own = {order.id: order for order in self._own(call.account)}
         rows = []
@@ -336,6 +338,7 @@ def _matches(row: dict[str, Any], wanted: Any, statuses: Iterable[str]) -> bool:
     pairs = (
         ("order_ids", "order_id"),
         ("product_ids", "product_id"),
+        ("product_id", "product_id"),
         ("order_types", "order_type"),
         ("time_in_forces", "time_in_force"),
         ("order_side", "side"),
