@@ -1,5 +1,6 @@
 """Every fault of the sandbox, seen from a client over real sockets."""
 
+import gzip
 import time
 from decimal import Decimal
 
@@ -37,6 +38,17 @@ async def test_answers_suffer_too_when_asked_for(socket_of, faults):
     assert (await client.event()).opcode is Opcode.PONG
     faults.drop_frame = 0.0
     assert await client.ask("kept") == "kept"
+
+
+async def test_one_frame_that_says_something_is_lost_and_no_other(socket_of, faults, push):
+    client, session = await socket_of()
+    faults.lose_next_with = "BTC"
+    push(session, "ETH 1", "BTC 1", "BTC 2")
+    assert [await client.text() for _ in range(2)] == ["ETH 1", "BTC 2"]
+    assert not faults.lose_next_with
+    faults.lose_next_with = "BTC"
+    push(session, gzip.compress(b"BTC 3"), "end")
+    assert await client.text() == "end"
 
 
 async def test_repeated_frames_come_twice(socket_of, sandbox, faults, push):

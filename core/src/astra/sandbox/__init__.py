@@ -420,6 +420,9 @@ class Faults(msgspec.Struct):
     """
 
     drop_frame: float = 0.0
+    lose_next_with: str = ""
+    """The next data frame with this text in it (of a compressed one: in what is compressed) is dropped. Emptied by the
+    server when that has happened: once per setting."""
     repeat_frame: float = 0.0
     reorder_frame: float = 0.0
     """The frame is sent after the one that follows it (or after a second, if none follows)."""

@@ -131,7 +131,7 @@ def _fault_values(texts: Sequence[str]) -> dict[str, Any]:
         try:
             values[name] = msgspec.convert(value, known[name], strict=False)
         except msgspec.ValidationError:
-            wanted = {float: "a number", int: "a whole number", bool: "true or false"}[known[name]]
+            wanted = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}[known[name]]
             raise click.BadParameter(f"{name} is {wanted}, not {value!r}", param_hint="--fault") from None
         if known[name] is float and not 0 <= values[name] <= (86_400 if name.endswith("_s") else 1):
             limits = "seconds, at most a day" if name.endswith("_s") else "a chance between 0 and 1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from enum import Enum
 from random import Random
 
@@ -9,6 +10,8 @@ from anyio import Event
 
 from astra.models.protocols import Clock
 from astra.sandbox import Faults
+
+_GZIP = b"\x1f\x8b"
 
 
 class FrameFate(Enum):
@@ -41,8 +44,12 @@ class FaultDice:
         self.faults = faults
         self._random = random
 
-    def frame(self) -> FrameFate:
+    def frame(self, payload: str | bytes = b"") -> FrameFate:
+        """What becomes of a data frame."""
         faults = self.faults
+        if faults.lose_next_with and faults.lose_next_with in _text(payload):
+            faults.lose_next_with = ""
+            return FrameFate.DROPPED
         if self._falls(faults.cut_connection):
             return FrameFate.CUT
         if self._falls(faults.drop_frame):
@@ -71,6 +78,13 @@ class FaultDice:
 
     def _falls(self, chance: float) -> bool:
         return chance > 0 and self._random.random() < chance
+
+
+def _text(payload: str | bytes) -> str:
+    """What a frame says."""
+    if isinstance(payload, str):
+        return payload
+    return (gzip.decompress(payload) if payload.startswith(_GZIP) else payload).decode(errors="replace")
 
 
 class SkewedClock:

@@ -121,7 +121,7 @@ class VenueServer:
         now = self._clock.monotonic()
         if self._late:
             due = [request for time, request in self._late if time <= now]
-            self._late = [entry for entry in self._late if entry[0] > now]
+            self._late[:] = [entry for entry in self._late if entry[0] > now]  # connections append to this very list
             for request in due:
                 self._arrive_late(request)
         now_ms = self.venue.clock.wall_ns() // 1_000_000

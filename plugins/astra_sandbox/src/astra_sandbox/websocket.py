@@ -134,7 +134,7 @@ class WebSocketPeer:
             return
         frame = data_frame(payload)
         spared = self._answering and self._dice.faults.spare_answers
-        fate = FrameFate.SENT if spared else self._dice.frame()
+        fate = FrameFate.SENT if spared else self._dice.frame(payload)
         if fate is FrameFate.DROPPED:
             return
         if fate is FrameFate.REORDERED and self._held is None:
