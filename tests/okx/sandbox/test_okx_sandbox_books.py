@@ -179,6 +179,28 @@ class TestBooks:
         ack, snapshot = client.subscribe(BOOKS)
         assert snapshot["action"] == "snapshot"
 
+    def test_without_snapshots_the_rest_book_joins_the_updates(self, venue: Any) -> None:
+        """What the venue has announced: subscribe, take the book by REST, go on with the update that spans it."""
+        venue.sandbox.limits.snapshots = False
+        draws, book, client = random.Random(3), Rebuilt(), venue.connect()
+        stir(venue, draws, 200)
+        assert [frame["event"] for frame in client.subscribe(BOOKS)] == ["subscribe"]
+        stir(venue, draws, 10)
+        buffered = client.after(200)
+        stir(venue, draws, 10)
+        (row,) = venue.get("/market/books", instId="BTC-USDT-SWAP", sz="400")
+        stir(venue, draws, 10)
+        buffered += client.after(200)
+        assert row["seqId"] >= buffered[0]["data"][0]["prevSeqId"]
+        kept = [frame for frame in buffered if frame["data"][0]["seqId"] > row["seqId"]]
+        first = kept[0]["data"][0]
+        assert first["prevSeqId"] <= row["seqId"] < first["seqId"]
+        book.take({"action": "snapshot", "data": [{**row, "checksum": 0, "prevSeqId": -1}]})
+        book.last = first["prevSeqId"]
+        for frame in kept:
+            book.take(frame)
+        assert book.sides() == engine_sides(venue)
+
     def test_tick_by_tick_books_are_for_high_tiers(self, venue: Any) -> None:
         deep = {"channel": "books-l2-tbt", "instId": "BTC-USDT-SWAP"}
         client = venue.connect()

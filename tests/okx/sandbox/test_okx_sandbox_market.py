@@ -97,6 +97,22 @@ class TestInstruments:
             ("BTC-USDT-SWAP", "1", "live")
         ]
 
+    def test_an_announced_instrument_is_all_but_empty(self, venue: Any, shape_of: Shape) -> None:
+        market = venue.engine.markets["OKX-PERP-BTC-USDT"]
+        full = venue.get("/public/instruments", instType="SWAP", instId="BTC-USDT-SWAP")[0]
+        venue.engine.list_market(market.model_copy(update={"status": MarketStatus.PENDING}))
+        venue.clock.ms += 1000
+        row = venue.get("/public/instruments", instType="SWAP", instId="BTC-USDT-SWAP")[0]
+        assert row.keys() == full.keys()
+        assert {name for name, value in row.items() if value not in ("", None, [], False)} == {
+            "instId",
+            "instType",
+            "listTime",
+            "state",
+            "category",
+        }
+        assert (row["state"], row["instIdCode"]) == ("preopen", None)
+
 
 class TestMarketData:
     def test_answers_have_the_fields_of_the_recordings(self, venue: Any, captures: Any, shape_of: Shape) -> None:

@@ -13,8 +13,9 @@ from astra.sandbox.toolkit import plain
 from astra_okx.sandbox.calls import Call, Endpoint, Routes, names
 from astra_okx.sandbox.catalogue import LISTED_MS, Catalogue, Listing, uid_of
 from astra_okx.sandbox.limits import Budget
-from astra_okx.sandbox.orders import OrderDesk, Tally, account_level
+from astra_okx.sandbox.orders import OrderDesk, account_level
 from astra_okx.sandbox.reports import leverage_of, text
+from astra_okx.sandbox.tags import Tally
 from astra_okx.sandbox.wire import InstType, Params, Refusal, empty, success, wrong
 
 ZERO = Decimal(0)

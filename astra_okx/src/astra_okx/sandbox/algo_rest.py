@@ -11,8 +11,9 @@ from astra.sandbox import EngineOrder, NewOrder, Reject
 from astra_okx.sandbox.calls import Call, Endpoint, Routes, names
 from astra_okx.sandbox.catalogue import Catalogue, Listing, algo_number
 from astra_okx.sandbox.limits import Budget
-from astra_okx.sandbox.orders import ALGO_MARK, SIDES, Algo, OrderDesk, Tag, row_refusal
+from astra_okx.sandbox.orders import SIDES, OrderDesk, row_refusal
 from astra_okx.sandbox.reports import algo_row, algo_state
+from astra_okx.sandbox.tags import ALGO_MARK, Algo, Tag
 from astra_okx.sandbox.trade_rest import MOST_ROWS, page
 from astra_okx.sandbox.wire import InstType, Params, Refusal, RowRefusal, empty, success, verdict, wrong
 

@@ -131,7 +131,16 @@ class Listing:
         return quantity * (market.contract_size or Decimal(1)) * price
 
     def row(self) -> dict[str, Any]:
-        """The instrument as `public/instruments` lists it: every field, whatever the product."""
+        """The instrument as `public/instruments` lists it: every field, whatever the product. Of one that is only
+        announced hardly a field is filled."""
+        full = self._full_row()
+        if self.market.status is not MarketStatus.PENDING:
+            return full
+        kept = ("instId", "instType", "listTime", "state", "category")
+        bare = {name: "" if isinstance(value, str) and name not in kept else value for name, value in full.items()}
+        return bare | {"instIdCode": None, "futureSettlement": False, "tradeQuoteCcyList": []}
+
+    def _full_row(self) -> dict[str, Any]:
         market, kind = self.market, self.type
         derivative, option = kind.is_derivative, kind is InstType.OPTION
         size = plain(market.contract_size) if market.contract_size is not None else ""

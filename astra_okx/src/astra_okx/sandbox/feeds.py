@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from astra.sandbox import Amount, BookChange, Exchange, PublicTrade
 from astra.sandbox.toolkit import plain, text_of
 from astra_okx.sandbox.catalogue import Catalogue, Listing
+from astra_okx.sandbox.limits import SandboxLimits
 
 ZERO = Decimal(0)
 BOOK_DEPTH = 400
@@ -86,7 +87,7 @@ class BookFeed(Feed):
         listing: Listing,
         engine: Exchange,
         *,
-        keep_alive_ms: int,
+        limits: SandboxLimits,
         depth: int = BOOK_DEPTH,
         interval_ms: int = 100,
         rank: int = 3,
@@ -99,7 +100,7 @@ class BookFeed(Feed):
         self._engine = engine
         self._depth = depth
         self._rpi = rpi
-        self._keep_alive_ms = keep_alive_ms
+        self._limits = limits
         self._sides: tuple[dict[Decimal, Decimal], dict[Decimal, Decimal]] = ({}, {})
         self._changed: tuple[dict[Decimal, Decimal], dict[Decimal, Decimal]] = ({}, {})
         self._whole = False
@@ -111,6 +112,8 @@ class BookFeed(Feed):
         if len(self.subscribers) == 1 or self._last_seq < 0:
             self._take_view(change_id, bids, asks)
             self._sent_ms = now_ms
+        if not self._limits.snapshots:
+            return
         data = (
             f'{{"asks":[{levels(asks, rpi=self._rpi)}],"bids":[{levels(bids, rpi=self._rpi)}],'
             f'"ts":"{now_ms}","checksum":0,"seqId":{self._last_seq},"prevSeqId":-1}}'
@@ -184,9 +187,9 @@ class BookFeed(Feed):
         )
 
     def beat(self, now_ms: int) -> None:
-        if self.subscribers and now_ms - self._sent_ms >= self._keep_alive_ms:
+        if self.subscribers and now_ms - self._sent_ms >= self._limits.keep_alive_ms:
             self.flush(now_ms)
-            if now_ms - self._sent_ms >= self._keep_alive_ms:
+            if now_ms - self._sent_ms >= self._limits.keep_alive_ms:
                 self._send(({}, {}), self._last_seq, now_ms, now_ms)
 
 

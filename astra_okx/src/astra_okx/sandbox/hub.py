@@ -133,14 +133,14 @@ class Hub:
 
     def _make(self, channel: str, listing: Listing) -> Feed:
         arg, engine = {"channel": channel, "instId": listing.native}, self._engine
-        keep_alive_ms = self._limits.keep_alive_ms
+        limits = self._limits
         if channel == "books":
-            return BookFeed(arg, listing, engine, keep_alive_ms=keep_alive_ms)
+            return BookFeed(arg, listing, engine, limits=limits)
         if channel == "books-rpi":
-            return BookFeed(arg, listing, engine, keep_alive_ms=keep_alive_ms, rank=4, rpi=True)
+            return BookFeed(arg, listing, engine, limits=limits, rank=4, rpi=True)
         if channel in TICK_BY_TICK:
             depth, rank = (400, 1) if channel == "books-l2-tbt" else (50, 2)
-            return BookFeed(arg, listing, engine, keep_alive_ms=keep_alive_ms, depth=depth, interval_ms=10, rank=rank)
+            return BookFeed(arg, listing, engine, limits=limits, depth=depth, interval_ms=10, rank=rank)
         if channel == "books5":
             return TopFeed(arg, listing, engine, depth=5, interval_ms=100, rank=5)
         if channel == "bbo-tbt":

@@ -50,6 +50,8 @@ class SandboxLimits(msgspec.Struct):
     idle_ms: int = 30_000
     keep_alive_ms: int = 60_000
     """A book that has not changed for so long sends an empty update."""
+    snapshots: bool = True
+    """Books begin with a snapshot. The venue has announced that they will not one day: False plays that."""
     account_push_ms: int = 5_000
     """Account and positions are pushed again so often, change or not."""
     scale: float = 1.0

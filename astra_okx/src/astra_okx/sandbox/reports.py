@@ -10,7 +10,7 @@ from astra.models.trades import Side
 from astra.sandbox import Account, EngineFill, EngineOrder, Exchange, OrderEvent
 from astra.sandbox.toolkit import plain
 from astra_okx.sandbox.catalogue import Listing, algo_number, execution
-from astra_okx.sandbox.orders import Algo, BookedFill, cancel_source, number_of, state_of, tag_of
+from astra_okx.sandbox.tags import Algo, BookedFill, cancel_source, number_of, state_of, tag_of
 from astra_okx.sandbox.wire import InstType
 
 _DEFAULT_LEVERAGE = 20
@@ -67,7 +67,7 @@ def _common(account: Account, listing: Listing, order: EngineOrder) -> dict[str,
         "algoId": algo_id,
         "attachAlgoClOrdId": "",
         "attachAlgoOrds": [],
-        "cTime": str(order.created if tag.algo is None else tag.algo.triggered_ms),
+        "cTime": str(tag.algo.triggered_ms if tag.algo is not None and tag.algo.triggered_ms else order.created),
         "cancelSource": cancel_source(order),
         "cancelSourceReason": "",
         "category": "normal",

@@ -13,20 +13,9 @@ from astra.sandbox import Account, EngineOrder, EnginePosition, NewOrder, Reject
 from astra_okx.sandbox.calls import Call, Endpoint, Routes, names
 from astra_okx.sandbox.catalogue import Catalogue, Listing
 from astra_okx.sandbox.limits import Budget, Meter, too_many
-from astra_okx.sandbox.orders import (
-    AMEND_NAMES,
-    CANCEL_NAMES,
-    ORDER_NAMES,
-    BookedFill,
-    OrderDesk,
-    Tag,
-    forgotten,
-    number_of,
-    row_refusal,
-    state_of,
-    tag_of,
-)
+from astra_okx.sandbox.orders import AMEND_NAMES, CANCEL_NAMES, ORDER_NAMES, OrderDesk, row_refusal
 from astra_okx.sandbox.reports import fill_row, order_row
+from astra_okx.sandbox.tags import BookedFill, Tag, forgotten, number_of, state_of, tag_of
 from astra_okx.sandbox.wire import Params, Refusal, RowRefusal, success, verdict, wrong
 
 MOST_ROWS = 20

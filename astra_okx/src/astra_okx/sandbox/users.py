@@ -13,8 +13,8 @@ from astra.sandbox.toolkit import plain, text_of
 from astra_okx.sandbox.account_rest import AccountService, position_id
 from astra_okx.sandbox.catalogue import Catalogue, Listing, uid_of
 from astra_okx.sandbox.limits import SandboxLimits
-from astra_okx.sandbox.orders import tag_of, waits
 from astra_okx.sandbox.reports import algo_row, order_push
+from astra_okx.sandbox.tags import tag_of, waits
 from astra_okx.sandbox.wire import Params
 
 CHANNELS = ("orders", "account", "positions", "balance_and_position")
