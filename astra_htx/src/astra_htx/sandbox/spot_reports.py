@@ -226,6 +226,7 @@ def _clearing_identity(desk: OrderDesk, order: EngineOrder, ticket: Ticket, acco
     identity = _identity(desk, order, ticket)
     identity["source"] = identity.pop("orderSource")
     identity["orderType"] = identity.pop("type")
+    identity["orderId"] = str(identity["orderId"])  # a text here, as recorded; a number in `orders#`
     return identity | {
         "orderSide": "buy" if order.side is Side.BUY else "sell",
         "accountId": account_number,
