@@ -372,6 +372,26 @@ async def test_cancels_and_amendments_are_known_to_have_happened_or_not(exchange
         assert not sandbox.failures(exchange)
 
 
+@pytest.mark.parametrize("fault", ["lost_answer", "server_error_after", "late_request"])
+@pytest.mark.parametrize("exchange", EXCHANGES)
+async def test_a_cancel_all_whose_answer_is_lost_answers_what_it_canceled(exchange: str, fault: str) -> None:
+    async with trading(exchange, stream=False) as (sandbox, astra, markets):
+        engine, faults = sandbox.engine(exchange), sandbox.faults(exchange)
+        faults.late_s = 0.8
+        for market in markets:
+            intents = wanted(engine, market, 4, f"a{market.product[0]}")
+            for intent in intents:
+                await astra.place_order(market.symbol, intent.request)
+            setattr(faults, fault, 1.0)
+            canceled = await astra.cancel_all_orders(market.symbol)
+            no_fault(faults)
+            there = by_name(engine, market)
+            assert {order.client_order_id for order in canceled} == {intent.name for intent in intents}
+            assert {order.status for order in canceled} == {OrderStatus.CANCELED}
+            assert {there[intent.name][0].status for intent in intents} == {OrderStatus.CANCELED}
+        assert not sandbox.failures(exchange)
+
+
 @pytest.mark.parametrize("exchange", EXCHANGES)
 async def test_an_order_refused_with_429_was_not_placed(exchange: str) -> None:
     async with trading(exchange, stream=False) as (sandbox, astra, markets):

@@ -342,6 +342,7 @@ class VenueRoute:
             "place_orders": self.commands.place_batch,
             "cancel_order": self.commands.cancel,
             "cancel_orders": self.commands.cancel_batch,
+            "cancel_all_orders": self.commands.cancel_all,
             "amend_order": self.commands.amend,
         }
         command = commands.get(operation)

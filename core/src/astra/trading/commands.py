@@ -25,6 +25,7 @@ from astra.models.credentials import Credentials
 from astra.models.markets import Market
 from astra.models.orders import Order, OrderChange, OrderRef, OrderRequest
 from astra.models.protocols import Clock
+from astra.trading.cancel_all import LostCancelAll, unknown
 from astra.trading.checks import ClientIdRule, ClientIdsUnique, check_order
 from astra.trading.outcome import (
     Evidence,
@@ -91,6 +92,8 @@ class Commands:
         self._id_rule = id_rule
         self._lifetime_s = lifetime_s
         self._resolve_s = resolve_s
+        self._traded: dict[str, Market] = {}
+        """By product, the last market in which an order was placed."""
 
     def told(self, account: Credentials, answer: Any) -> None:
         """The venue answered a question: orders in the answer that are done free their ids."""
@@ -193,6 +196,7 @@ class Commands:
     def _begin(self, market: Market, order: OrderRequest, account: Credentials) -> SentOrder:
         """Note a placement that is about to leave. Raises `DuplicateClientOrderId` for an id that may be in use."""
         assert order.client_order_id is not None, "the order was not prepared"
+        self._traded[market.product] = market
         earlier = self.sent.find(account, order.client_order_id)
         if self._watch is not None and earlier is not None and earlier.alive:
             self.told(account, self._watch.order_of(account, earlier.market, order.client_order_id))
@@ -357,6 +361,42 @@ class Commands:
                     if isinstance(answer, OrderOutcomeUnknown):
                         tasks.start_soon(settle, place, answer)
         return results
+
+    async def cancel_all(self, market: Market | None, account: Credentials) -> Sequence[Order]:
+        """Cancel all orders of a market, or (None) of the venue. After a lost answer the open orders are looked at
+        until they show what became of it."""
+        earliest = self._now_ms()
+        try:
+            answer: Sequence[Order] = await self._hooks["cancel_all_orders"](market, account)
+        except OrderOutcomeUnknown as error:
+            lost = error
+        except AstraError:
+            raise
+        except Exception as error:
+            logger.error("%s: cancel_all_orders failed in the plugin", self._exchange, exc_info=error)
+            lost = unknown(self._exchange, market, error)
+        else:
+            self.told(account, answer)
+            return answer
+        if not self._resolve_s:
+            raise lost
+        search = LostCancelAll(
+            self._hooks,
+            self._clock,
+            self.sent,
+            market,
+            account,
+            earliest=earliest,
+            latest=self._now_ms(),
+            lifetime_s=self._lifetime_of([market] if market is not None else list(self._traded.values())),
+        )
+        return await search.outcome(lost, self._resolve_s)
+
+    def _lifetime_of(self, markets: Sequence[Market]) -> float | None:
+        """The longest lifetime of a command among them; None where one has none."""
+        lifetimes = [self._lifetime_s(market) for market in markets]
+        known = [lifetime_s for lifetime_s in lifetimes if lifetime_s is not None]
+        return max(known) if known and len(known) == len(lifetimes) else None
 
     async def amend(self, market: Market, ref: OrderRef, change: OrderChange, account: Credentials) -> Order:
         """Amend an order. After a lost answer the order is looked at until it shows what became of the change."""

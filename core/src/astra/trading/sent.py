@@ -20,6 +20,7 @@ class SentOrder(msgspec.Struct):
     market: str
     earliest: int
     latest: int
+    where: Market
     alive: bool = True
     """May the order exist and not be done? Nobody has said otherwise."""
 
@@ -37,6 +38,15 @@ class SentOrders:
     def find(self, account: Credentials, client_order_id: str) -> SentOrder | None:
         return self._orders.get((account, client_order_id))
 
+    def alive(self, account: Credentials, market: str | None, until_ms: int) -> list[tuple[str, SentOrder]]:
+        """(client order id, order) of the account's orders (None: in all markets) that were sent by then and may be
+        there and not done, the latest last."""
+        return [
+            (name, sent)
+            for (owner, name), sent in self._orders.items()
+            if sent.alive and sent.earliest <= until_ms and owner == account and market in (None, sent.market)
+        ]
+
     def begin(self, market: Market, client_order_id: str, account: Credentials, now_ms: int) -> SentOrder:
         """A placement is about to leave. Raises `DuplicateClientOrderId` while an earlier one under the id may be
         alive."""
@@ -50,7 +60,7 @@ class SentOrders:
                 "Nothing was sent",
                 exchange=market.exchange,
             )
-        sent = self._orders[key] = SentOrder(market.symbol, now_ms, now_ms)
+        sent = self._orders[key] = SentOrder(market.symbol, now_ms, now_ms, market)
         if len(self._orders) > REMEMBERED:
             self._orders.popitem(last=False)
         return sent
