@@ -70,6 +70,7 @@ def client_of(sandbox: Sandbox, *kinds: str) -> Any:
     client = ccxt.pro.okx({**keys, "enableRateLimit": False})
     client.options["fetchMarkets"] = {"types": list(kinds)}
     client.has["fetchCurrencies"] = False
+    client.timeout_on_exit = 0  # a grace for TLS connections, of which there are none here
     # One host serves the venue's three WebSocket URLs, and so does each of the sandbox's.
     client.urls["api"] = {"rest": hosts["rest"], "ws": hosts["public_stream"] + "/ws/v5"}
     return client
