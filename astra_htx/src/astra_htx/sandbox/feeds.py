@@ -260,7 +260,8 @@ class BboFeed(Feed):
 
 
 class TradeFeed(Feed):
-    """`market.$symbol.trade.detail`: the fills of a taker order in one frame; the last past trade on subscription."""
+    """`market.$symbol.trade.detail`: the fills of a taker order in one frame. A subscription begins with the frame of
+    the last past trade, as it was sent then."""
 
     def __init__(self, topic: str, listing: Listing, engine: Exchange) -> None:
         super().__init__(topic, listing)
@@ -269,7 +270,7 @@ class TradeFeed(Feed):
 
     def greeting(self, now_ms: int) -> bytes | None:
         last = by_taker(self._engine.trades(self.listing.symbol, limit=50))
-        return self._frame(last[-1], now_ms) if last else None
+        return self._frame(last[-1], last[-1][-1].time) if last else None
 
     def trade(self, trade: PublicTrade) -> None:
         self._waiting.append(trade)

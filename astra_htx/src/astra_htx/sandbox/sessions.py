@@ -97,7 +97,7 @@ class MarketSession(SandboxSession):
 
     def _refuse(self, request_id: Any, message: str, now_ms: int) -> None:
         body = {"ts": now_ms, "status": "error", "err-code": "bad-request", "err-msg": message}
-        self._say(body if request_id is None else body | {"id": str(request_id)})
+        self._say(body if request_id is None else body | {"id": request_id})
 
     @staticmethod
     def _incremental(frame: dict[str, Any]) -> bool:
@@ -128,8 +128,8 @@ class MarketSession(SandboxSession):
 
     @staticmethod
     def _ack(verb: str, topic: str, frame: dict[str, Any], now_ms: int) -> dict[str, Any]:
-        """The id comes back as text; a client that gave none gets none."""
-        identity = {"id": str(frame["id"])} if "id" in frame else {}
+        """The id comes back as it was given, number or text; a client that gave none gets none."""
+        identity = {"id": frame["id"]} if "id" in frame else {}
         return identity | {"status": "ok", verb: topic, "ts": now_ms}
 
     def _unsubscribe(self, topic: str, frame: dict[str, Any], now_ms: int) -> None:
@@ -151,7 +151,7 @@ class MarketSession(SandboxSession):
         except BadTopic as refusal:
             self._refuse(frame.get("id"), str(refusal), now_ms)
             return
-        request_id = json.dumps(str(frame.get("id", "")))
+        request_id = json.dumps(frame.get("id", ""))
         self._say(f'{{"id":{request_id},"rep":"{topic}","status":"ok","ts":{now_ms},"data":{snapshot}}}')
 
     def tick(self, now_ms: int) -> None:
