@@ -151,6 +151,22 @@ def test_entry_points_name_objects_that_exist(folder: Path) -> None:
             assert entry.load() is not None
 
 
+def test_what_is_missing_is_named_with_what_to_install() -> None:
+    """Core's directory and the command line know every plugin of the repository by name."""
+    from astra.directory import known_frontends, known_middleware, known_venues
+    from astra_cli.main import KNOWN_ELSEWHERE
+
+    offered: dict[str, dict[str, str]] = {}
+    for folder in DISTRIBUTIONS:
+        for group, names in project(folder)["project"].get("entry-points", {}).items():
+            offered.setdefault(group, {}).update(dict.fromkeys(names, name_of(folder)))
+    commands = {name: owner for name, owner in offered["astra.commands"].items() if owner != "astra-cli"}
+    assert commands == KNOWN_ELSEWHERE
+    assert offered["astra.frontends"] == known_frontends()
+    assert offered["astra.middleware"] == known_middleware()
+    assert offered["astra.venues"].items() <= known_venues().items()
+
+
 def test_every_distribution_is_installed_checked_and_listed_everywhere() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     requirements = (ROOT / "requirements.txt").read_text(encoding="utf-8").split("\n")

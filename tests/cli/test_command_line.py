@@ -106,11 +106,12 @@ def test_a_mistyped_command_is_answered_with_the_nearest_one(capsys: pytest.Capt
     assert "Did you mean 'markets'?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("command", "distribution"), [("serve", "astra-gateway"), ("journal", "astra-journal")])
 def test_a_command_of_a_distribution_that_is_not_installed_says_what_to_install(
-    installed: Callable[..., None], capsys: pytest.CaptureFixture[str]
+    installed: Callable[..., None], capsys: pytest.CaptureFixture[str], command: str, distribution: str
 ) -> None:
-    assert main(["serve"]) == ExitCode.USAGE
-    assert "python -m pip install astra-gateway" in capsys.readouterr().err
+    assert main([command]) == ExitCode.USAGE
+    assert f"python -m pip install {distribution}" in capsys.readouterr().err
 
 
 def test_a_broken_command_leaves_the_others_alone(

@@ -42,3 +42,8 @@ def known_venues() -> dict[str, str]:
 def known_frontends() -> dict[str, str]:
     """Front-end name -> distribution, for every front-end of the directory."""
     return {name: str(entry["distribution"]) for name, entry in _directory()["frontends"].items()}
+
+
+def known_middleware() -> dict[str, str]:
+    """Middleware name -> distribution, for every middleware of the directory."""
+    return {name: str(entry["distribution"]) for name, entry in _directory()["middleware"].items()}

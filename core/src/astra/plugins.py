@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from astra.directory import canonical_exchange, known_frontends, known_venues
+from astra.directory import canonical_exchange, known_frontends, known_middleware, known_venues
 from astra.errors import PluginError, UnknownExchange, hint
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ class Plugins:
             else:
                 advice = hint(name, [*installed, *directory])
             return UnknownExchange(f"no installed plugin serves the exchange {name!r}.{there}{advice}")
-        directory = known_frontends() if group == FRONTENDS else {}
+        directory = {FRONTENDS: known_frontends, MIDDLEWARE: known_middleware}.get(group, dict)()
         if distribution := directory.get(name.strip().casefold()):
             advice = f" Install it with: python -m pip install {distribution}"
         else:

@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 
 GROUP = "astra.commands"
 
-KNOWN_ELSEWHERE = {"serve": "astra-gateway", "keys": "astra-gateway", "sandbox": "astra-sandbox"}
+KNOWN_ELSEWHERE = {
+    "serve": "astra-gateway",
+    "keys": "astra-gateway",
+    "sandbox": "astra-sandbox",
+    "journal": "astra-journal",
+}
 """Commands of Astra's other distributions: named with what to install when they are missing."""
 
 
