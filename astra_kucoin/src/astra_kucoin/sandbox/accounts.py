@@ -75,6 +75,11 @@ class AccountDesk:
                 self._sizes[order.id] = order.quantity
         self._listeners.setdefault((account.name, topic), {})[listener] = None
 
+    @property
+    def listening(self) -> bool:
+        """Does anybody listen to any account?"""
+        return bool(self._listeners)
+
     def leave(self, account: Account, topic: str, listener: Listener) -> None:
         found = self._listeners.get((account.name, topic), {})
         found.pop(listener, None)

@@ -15,6 +15,7 @@ from astra.symbols import Symbol
 from astra_kucoin.sandbox.wire import FUTURES, SPOT, Refusal
 
 _EPOCH_MS = 1_600_000_000_000
+_BEHIND_MS = 42_000_000_000
 _REMEMBERED = 4096
 
 
@@ -80,7 +81,8 @@ class Listing:
         self.base, self.quote = parsed.base, parsed.quote
         spot = market.product == SPOT
         age_ms = max(1, started_ms - _EPOCH_MS)
-        self.sequences = Sequences(age_ms if spot else started_ms, bumps=spot)
+        # Of futures they have as many digits as milliseconds, and are behind these.
+        self.sequences = Sequences(age_ms if spot else started_ms - _BEHIND_MS, bumps=spot)
         # Spot counts trades beyond 2^53 and over all markets; each contract counts its own.
         self._trade_base = 11_000_000_000_000_000 + index * 10**12 + age_ms if spot else started_ms
         self.fill_base = 19_000_000_000_000 + age_ms

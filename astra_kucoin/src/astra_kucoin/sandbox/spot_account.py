@@ -50,7 +50,9 @@ class SpotAccount:
             ("GET", "/api/v1/accounts"): look(self._balances, "currency type", 5, "MANAGEMENT"),
             ("GET", "/api/v1/trade-fees"): look(self._fees, "symbols", 3),
             ("GET", "/api/v1/base-fee"): look(self._base_fee, "currencyType", 3),
-            ("GET", "/api/v1/hf/accounts/opened"): look(lambda call: True, "", 30, "MANAGEMENT"),
+            ("GET", "/api/v1/hf/accounts/opened"): Endpoint(
+                lambda call: True, frozenset(), "MANAGEMENT", 30, "General"
+            ),
         }
         return {(HOST, method, path): endpoint for (method, path), endpoint in table.items()}
 

@@ -56,14 +56,15 @@ class SpotOrders:
             return Endpoint(handler, names(accepts), pool, weight, "General", CLASSIC)
 
         symbol = names("symbol")
-        done = "symbol side type lastId limit startAt endAt"
+        # `status` and `tradeType` are of the older family; clients send them here too, and nothing reads them.
+        done = "symbol side type lastId limit startAt endAt status tradeType"
         hf = "/api/v1/hf/orders"
         table: dict[tuple[str, str], Endpoint] = {
             ("POST", hf): command(self._place, _NEW_ORDER, in_body=True),
             ("POST", f"{hf}/sync"): command(self._place_sync, _NEW_ORDER, in_body=True),
             ("POST", f"{hf}/test"): Endpoint(self._test, _NEW_ORDER, "SPOT", 1, "Spot", CLASSIC, in_body=True),
-            ("POST", f"{hf}/multi"): command(self._place_many, names("orderList"), in_body=True),
-            ("POST", f"{hf}/multi/sync"): command(self._place_many_sync, names("orderList"), in_body=True),
+            ("POST", f"{hf}/multi"): command(self._place_many, names("orderList symbol"), in_body=True),
+            ("POST", f"{hf}/multi/sync"): command(self._place_many_sync, names("orderList symbol"), in_body=True),
             ("POST", f"{hf}/alter"): command(
                 self._alter, names("symbol orderId clientOid newPrice newSize"), in_body=True
             ),
@@ -74,7 +75,7 @@ class SpotOrders:
             ("DELETE", f"{hf}/cancel/{{orderId}}"): command(self._reduce, names("symbol cancelSize"), 2),
             ("DELETE", hf): command(self._cancel_market, symbol, 2),
             ("DELETE", f"{hf}/cancelAll"): command(self._cancel_all, frozenset(), 30),
-            ("GET", f"{hf}/active"): look(self._active, "symbol"),
+            ("GET", f"{hf}/active"): look(self._active, "symbol status tradeType"),
             ("GET", f"{hf}/active/page"): look(self._active_page, "symbol pageNum pageSize"),
             ("GET", f"{hf}/active/symbols"): look(self._active_symbols, ""),
             ("GET", f"{hf}/done"): look(self._done, done),

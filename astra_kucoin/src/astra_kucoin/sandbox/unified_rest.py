@@ -71,7 +71,7 @@ class UnifiedAccount:
             ("GET", "/unified/order/execution"): look(
                 self._executions, f"{span} orderId lastId pageSize fillType clientOid"
             ),
-            ("GET", "/unified/position/open-list"): look(self._positions, "symbol pageNumber pageSize"),
+            ("GET", "/unified/position/open-list"): look(self._positions, "symbol pageNumber pageSize limit"),
             ("POST", "/unified/position/margin-mode"): change(self._margin_mode, "symbol marginMode tradeType"),
             ("GET", "/unified/account/balance"): look(self._balances, "accountType currency", 5),
             ("GET", "/unified/account/overview"): look(self._overview, "", 5),
