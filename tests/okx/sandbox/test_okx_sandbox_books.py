@@ -102,6 +102,24 @@ class TestBooks:
             assert book.sides() == engine_sides(venue)
         assert max(len(book.bids), len(book.asks)) == 400
 
+    def test_a_book_that_grows_beyond_400_levels_is_cut(self, venue: Any) -> None:
+        book, client = Rebuilt(), venue.connect()
+        for n in range(395):
+            venue.crowd(SYMBOL, "BUY", "1", str(Decimal(50_000) - Decimal(n) / 10))
+        book.take(client.subscribe(BOOKS)[1])
+        for best in range(10):
+            venue.crowd(SYMBOL, "BUY", "1", str(Decimal("50000.1") + Decimal(best) / 10))
+            for frame in client.after(100):
+                book.take(frame)
+            assert book.sides() == engine_sides(venue)
+        assert len(book.bids) == 400
+        for _ in range(10):
+            venue.crowd(SYMBOL, "SELL", "1", "49000")
+            for frame in client.after(100):
+                book.take(frame)
+            assert book.sides() == engine_sides(venue)
+        assert len(book.bids) == 395
+
     def test_levels_that_come_and_go_between_two_frames_are_deleted_unseen(self, venue: Any) -> None:
         client = venue.connect()
         venue.crowd(SYMBOL, "BUY", "1", "49000")
@@ -290,6 +308,9 @@ class TestTrades:
         assert [int(row["tradeId"]) for row in rows] == ids[1:]
         change_id, _, _ = venue.engine.depth(SYMBOL, 1)
         assert {row["seqId"] for row in rows} == {venue.sandbox.update_id(SYMBOL, change_id)}
+        venue.crowd(SYMBOL, "BUY", "1", "49000")
+        venue.crowd(SYMBOL, "SELL", "1", "49000")
+        assert client.line.take()[0]["data"][0]["side"] == "sell"
 
     def test_every_match_is_told_on_the_business_url(self, venue: Any) -> None:
         client = venue.connect("business")

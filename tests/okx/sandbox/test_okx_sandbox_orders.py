@@ -177,6 +177,8 @@ class TestPlacing:
         (position,) = venue.call("GET", "/account/positions", {"instId": "BTC-USDT-SWAP"})
         assert [position[name] for name in ("posSide", "pos", "availPos")] == ["long", "1", "1"]
         assert venue.place("BTC-USDT", "buy", "1", "50000", posSide="net")["sCode"] == "51000"
+        assert venue.place("BTC-USDT", "buy", "1", "50000")["sCode"] == "0"
+        assert venue.place("BTC-USD-270326-90000-C", "buy", "1", "0.1", posSide="net")["sCode"] == "0"
 
     @pytest.mark.parametrize(("ahead_ms", "code"), [(1000, "0"), (-1, "50036"), (7_200_000, "50037")])
     def test_a_deadline_that_has_passed_keeps_the_order_out(self, venue: Any, ahead_ms: int, code: str) -> None:

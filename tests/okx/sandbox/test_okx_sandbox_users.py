@@ -98,6 +98,11 @@ class TestOrders:
         args = [frame["arg"] for frame in pushes(client.line.take(), "orders")]
         assert [arg.get("instFamily") for arg in args] == [None, None, "BTC-USD"]
 
+    def test_subscribing_twice_tells_once(self, venue: Any, client: Any) -> None:
+        assert [frame["event"] for frame in client.subscribe(ORDERS)] == ["subscribe"]
+        venue.place("BTC-USDT", "buy", "1", "50000")
+        assert len(told(client)) == 1
+
     def test_nobody_hears_of_others(self, venue: Any, client: Any) -> None:
         other = venue.open_account("other")
         sent = {"instId": "BTC-USDT", "tdMode": "cash", "side": "buy", "ordType": "limit", "px": "50000", "sz": "1"}
