@@ -103,6 +103,26 @@ def test_where_spot_fees_are_in_quote_a_buy_pays_them_on_top(markets, clock, ord
     assert engine.audit()["spot", "USDT"] == D("400.1")
 
 
+def test_an_alias_trades_in_the_other_markets_book_and_is_paid_in_its_own_assets(markets, clock, order):
+    spot = markets["spot"]
+    alias = spot.model_copy(update={"symbol": "TOY-SPOT-BTC-USDC", "quote_asset": "USDC", "native_symbol": "BTCUSDC"})
+    engine = MatchingEngine([spot, alias], clock, fees=FEES, aliases={alias.symbol: spot.symbol})
+    told: list[tuple[str, str]] = []
+    engine.subscribe(lambda event: told.append((type(event).__name__, getattr(event, "market", ""))))
+    seller = account(engine, "seller", spot={"BTC": 5})
+    buyer = account(engine, "buyer", spot={"USDC": 1000})
+    engine.place(seller, order(spot, "SELL", "2", "100"))
+    bid = engine.place(buyer, order(alias, "BUY", "1", "100"))
+    assert engine.depth(alias.symbol, 5) == engine.depth(spot.symbol, 5)
+    assert list(engine.trades(alias.symbol)) == list(engine.trades(spot.symbol)) != []
+    assert (bid.market, bid.fills[0].market) == (alias.symbol, alias.symbol)
+    assert {market for name, market in told if name in ("PublicTrade", "BookChange")} == {spot.symbol}
+    assert balance(engine, buyer, "spot", "USDC").total == 900
+    assert balance(engine, seller, "spot", "USDT").total == D("99.9")
+    refused("insufficient-funds", engine.place, buyer, order(spot, "BUY", "1", "100"))
+    assert (engine.shares_a_book(alias.symbol), engine.shares_a_book(spot.symbol)) == (True, False)
+
+
 def test_spot_orders_beyond_the_available_balance_are_refused(engine, markets, order):
     spot = markets["spot"]
     buyer = account(engine, "buyer", spot={"USDT": 1000})

@@ -364,6 +364,11 @@ class SandboxVenue(abc.ABC):
     """Spot products whose fees are always taken in the quote asset, on top of what a buy costs. Elsewhere the fee is
     taken from what is received."""
 
+    aliases: ClassVar[Mapping[str, str]] = {}
+    """Symbol -> the market, listed before it, whose book it shares: orders of both meet, each settled in its own quote
+    asset. Public events (`BookChange`, `PublicTrade`) name the latter; orders, fills and balances what they were placed
+    in."""
+
     addresses: Mapping[str, str]
     """Host -> the URL where the server serves it (`ws://127.0.0.1:40123`): for venues that tell their clients where to
     connect. Empty until the server has its ports."""

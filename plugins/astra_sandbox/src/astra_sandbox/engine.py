@@ -64,7 +64,8 @@ class MatchingEngine:
     """Implements `astra.sandbox.Exchange`.
 
     `fees` and `quote_fees` by product, `wallets` by product or market (see `astra.sandbox.SandboxVenue`). `seed`
-    decides where ids start and what markets without a known asset are worth. `trade_history` bounds the public trades
+    decides where ids start and what markets without a known asset are worth. A market that `aliases` maps to one listed
+    before it trades in that one's book (see `astra.sandbox.SandboxVenue`). `trade_history` bounds the public trades
     kept per market, `order_history` the done orders and `fill_history` the fills per account.
     """
 
@@ -77,6 +78,7 @@ class MatchingEngine:
         fees: Mapping[str, tuple[Decimal, Decimal]] | None = None,
         wallets: Mapping[str, str] | Callable[[Market], str | None] | None = None,
         quote_fees: Collection[str] = (),
+        aliases: Mapping[str, str] | None = None,
         trade_history: int = 1000,
         order_history: int = 20_000,
         fill_history: int = 100_000,
@@ -87,6 +89,7 @@ class MatchingEngine:
         by_product = {} if wallets is None or callable(wallets) else dict(wallets)
         self._wallet = wallets if callable(wallets) else lambda market: by_product.get(market.product)
         self._quote_fees = frozenset(quote_fees)
+        self._aliases = dict(aliases or {})
         self._trade_history = trade_history
         self._order_history = order_history
         self._fill_history = fill_history
@@ -121,7 +124,10 @@ class MatchingEngine:
         if known is None:
             prices = reference_prices([market], self.seed, self._clock.wall_ns() // 1_000_000)
             random = Random(f"{self.seed}:{market.symbol}")
-            self._listings[market.symbol] = Listing(terms, prices[market.symbol], self._trade_history, random)
+            listing = self._listings[market.symbol] = Listing(terms, prices[market.symbol], self._trade_history, random)
+            origin = self._listings.get(self._aliases.get(market.symbol, ""))
+            if origin is not None:
+                listing.share(origin)
         else:
             known.terms, known.market = terms, market
         self._markets[market.symbol] = market
@@ -137,6 +143,11 @@ class MatchingEngine:
     def fee_rates(self, market: str) -> tuple[Decimal, Decimal]:
         terms = self._find(market).terms
         return terms.maker_rate, terms.taker_rate
+
+    def shares_a_book(self, market: str) -> bool:
+        """Is the market an alias, traded in another one's book?"""
+        listing = self._find(market)
+        return listing.origin is not listing
 
     def terms(self, market: str) -> Terms:
         """How the market is settled."""
@@ -234,7 +245,8 @@ class MatchingEngine:
 
     def audit(self) -> dict[WalletAsset, Decimal]:
         """What there is of each asset in each wallet, over all accounts: totals, what the venue has collected, and
-        what open contracts still owe one another by their values at entry. Only deposits change it."""
+        what open contracts still owe one another by their values at entry. Only deposits change it, and trades between
+        a market and its alias: each side pays in its own quote asset."""
         there = dict(self.collected)
         for ledger in self._ledgers.values():
             for key, held in ledger.balances.items():
@@ -436,12 +448,13 @@ class MatchingEngine:
         self, ledger: Ledger, listing: Listing, taker: EngineOrder, maker: EngineOrder, side: BookSide, price: Decimal
     ) -> None:
         quantity = min(taker.remaining, maker.remaining)
-        trade_id = listing.next_trade_id
-        listing.next_trade_id += 1
+        origin = listing.origin
+        trade_id = origin.next_trade_id
+        origin.next_trade_id += 1
         listing.book.traded(price)
         trade = PublicTrade(
             id=trade_id,
-            market=taker.market,
+            market=origin.terms.symbol,
             price=price,
             quantity=quantity,
             side=taker.side,
@@ -455,7 +468,8 @@ class MatchingEngine:
         maker_ledger = self._ledgers[maker.account]
         private = maker_ledger is not ledger
         for order, owner, liquidity in ((maker, maker_ledger, Liquidity.MAKER), (taker, ledger, Liquidity.TAKER)):
-            fill = self._settle(owner, listing, order, price, quantity, trade_id, liquidity) if private else None
+            terms = self._listings[order.market].terms
+            fill = self._settle(owner, terms, order, price, quantity, trade_id, liquidity) if private else None
             order.filled += quantity
             order.filled_quote += price * quantity
             order.updated = self._now
@@ -475,7 +489,7 @@ class MatchingEngine:
     def _settle(
         self,
         ledger: Ledger,
-        listing: Listing,
+        terms: Terms,
         order: EngineOrder,
         price: Decimal,
         quantity: Decimal,
@@ -483,7 +497,6 @@ class MatchingEngine:
         liquidity: Liquidity,
     ) -> EngineFill:
         """Move money and position for one side of a match, before the order counts the fill."""
-        terms = listing.terms
         house = ledger is self._house
         self._touched[ledger.account.name] = ledger
         ledger.release(order, quantity)
@@ -621,7 +634,7 @@ class MatchingEngine:
             if order is None:
                 listing.book.trade_range = None
             else:
-                self._trigger(listing, order)
+                self._trigger(self._listings[order.market], order)
                 self._emit(listing, failures)
         if failures:
             raise failures[0]
@@ -640,7 +653,7 @@ class MatchingEngine:
             bids, asks = book.bids.drain_changes(), book.asks.drain_changes()
             if bids or asks:
                 book.update_id += 1
-                events.append(BookChange(listing.terms.symbol, book.update_id, bids, asks, self._now))
+                events.append(BookChange(listing.origin.terms.symbol, book.update_id, bids, asks, self._now))
         self._busy = True
         try:
             for event in events:

@@ -163,6 +163,8 @@ class OrderFlow:
         markets = self._engine.markets
         levels = 110 if len(markets) <= 100 else 70
         for symbol, market in markets.items():
+            if self._engine.shares_a_book(symbol):
+                continue  # the crowd of the market it is an alias of is there already
             if symbol not in self._crowds and market.status is MarketStatus.ACTIVE:
                 crowd = self._crowds[symbol] = Crowd(self._engine, symbol, self._values, self._seed, levels)
                 crowd.fill(now_ms)

@@ -21,7 +21,7 @@ Closable = Callable[[EngineOrder], Decimal]
 class Listing:
     """Everything the engine keeps of one market."""
 
-    __slots__ = ("book", "market", "next_trade_id", "reference", "terms", "trades", "triggers")
+    __slots__ = ("book", "market", "next_trade_id", "origin", "reference", "terms", "trades", "triggers")
 
     def __init__(self, terms: Terms, reference: Decimal, history: int, random: Random) -> None:
         self.terms = terms
@@ -32,6 +32,13 @@ class Listing:
         self.triggers = Triggers()
         self.next_trade_id = random.randrange(10**5, 10**8)
         self.trades: deque[PublicTrade] = deque(maxlen=history)
+        self.origin = self
+        """The market whose book this one shares; itself for all others."""
+
+    def share(self, origin: Listing) -> None:
+        """Trade in the book of `origin` from now on, settled in the market's own assets."""
+        self.origin, self.reference = origin, origin.reference
+        self.book, self.triggers, self.trades = origin.book, origin.triggers, origin.trades
 
     def mark_price(self) -> Decimal:
         """The middle of the book, else the last price, else the reference."""

@@ -59,6 +59,7 @@ class _Running:
             fees=venue_class.fees,
             wallets=venue_class.wallet_of,
             quote_fees=venue_class.quote_fees,
+            aliases=venue_class.aliases,
             trade_history=min(1000, max(200, MOST_TRADES // max(1, len(listed)))),
         )
         self.flow = OrderFlow(self.engine, self.clock, seed=sandbox.seed, pace=sandbox.pace) if sandbox.flow else None
