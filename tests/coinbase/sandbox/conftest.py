@@ -140,6 +140,7 @@ class Venue:
             fees=CoinbaseSandbox.fees,
             wallets=CoinbaseSandbox.wallet_of,
             quote_fees=CoinbaseSandbox.quote_fees,
+            aliases=CoinbaseSandbox.aliases,
         )
         self.sandbox = CoinbaseSandbox(self.engine, self.clock, limits)
         self.account = self.open_account("default")

@@ -163,6 +163,18 @@ class TestPlacing:
         assert row["product_id"] == "BTC-USDC"
         assert venue.call("GET", "/orders/historical/batch", product_ids="BTC-USD")["orders"] == []
 
+    def test_an_alias_is_paid_from_its_own_wallet(self, venue: Any) -> None:
+        poor = venue.open_account("poor", {"spot": {"USDC": Decimal(60_000)}})
+        body = {"client_order_id": "one", "side": "BUY", "order_configuration": {"limit_limit_gtc": LIMIT}}
+        refused = venue.signed("POST", "/orders", body | {"product_id": "BTC-USD"}, account=poor)
+        assert json.loads(refused.body)["message"] == "account is not available"
+        venue.crowd(BTC, "SELL", "1", "50000")
+        venue.call("POST", "/orders", body | {"product_id": "BTC-USDC"}, account=poor)
+        (fill,) = venue.call("GET", "/orders/historical/fills", account=poor)["fills"]
+        assert (fill["product_id"], fill["commission"]) == ("BTC-USDC", "600")
+        rows = venue.call("GET", "/accounts", account=poor)["accounts"]
+        assert {row["currency"]: row["available_balance"]["value"] for row in rows} == {"BTC": "1", "USDC": "9400"}
+
     def test_a_preview_changes_nothing(self, venue: Any) -> None:
         body = {"product_id": "BTC-USD", "side": "BUY", "order_configuration": {"limit_limit_gtc": LIMIT}}
         assert venue.call("POST", "/orders/preview", body)["errs"] == []

@@ -9,11 +9,8 @@ from decimal import Decimal
 from astra.models.markets import Market, MarketStatus
 from astra.sandbox import Exchange
 from astra.symbols import AssetType
-from astra_coinbase.sandbox.markets import INTERNATIONAL, SPOT
+from astra_coinbase.sandbox.markets import ALIASES, INTERNATIONAL, SPOT
 
-_ALIASED_QUOTES = {"USD": "USDC"}
-_ALIASED = ("BTC", "ETH")
-"""Spot markets in USD that are traded under their USDC name too: one book, two product ids."""
 _CHANGE_STEP = 3
 """Book ids of the gateway jump."""
 
@@ -30,9 +27,10 @@ class Listing:
         self.base = market.parsed_symbol.base
         """The venue's own name of the base asset."""
         self.quote = market.parsed_symbol.quote
-        self.alias: str | None = None
-        if self.spot and self.base in _ALIASED and self.quote in _ALIASED_QUOTES:
-            self.alias = f"{self.base}-{_ALIASED_QUOTES[self.quote]}"
+        self.origin = self
+        """The listing whose book this one shares; itself for all but aliases."""
+        self.alias: Listing | None = None
+        """Its other name."""
         self.size = market.contract_size or Decimal(1)
         """What the venue's unit of quantity is multiplied with: contract size, 1 for spot."""
         seed = int.from_bytes(hashlib.sha256(market.symbol.encode()).digest()[:4])
@@ -54,14 +52,9 @@ class Listing:
     def trading(self) -> bool:
         return self.market.status is MarketStatus.ACTIVE
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The product ids under which it may be traded, the book's own first."""
-        return (self.native,) if self.alias is None else (self.native, self.alias)
-
     def trade_id(self, number: int) -> str:
         """The public id of the engine's trade."""
-        return str(self.trade_base + number)
+        return str(self.origin.trade_base + number)
 
     # --- the gateway's numbers ---
 
@@ -103,15 +96,17 @@ class Catalogue:
             if market.product == INTERNATIONAL:
                 self._instruments[listing.native] = listing
             else:
-                for name in listing.names:
-                    self._products[name] = listing
+                self._products[listing.native] = listing
+            origin = self._listings.get(ALIASES.get(symbol, ""))
+            if origin is not None:
+                listing.origin, origin.alias = origin, listing
 
     def of_symbol(self, symbol: str) -> Listing:
         self._refresh()
         return self._listings[symbol]
 
     def product(self, product_id: str) -> Listing | None:
-        """Of Advanced Trade, by product id or alias."""
+        """Of Advanced Trade."""
         self._refresh()
         return self._products.get(product_id)
 
@@ -121,7 +116,7 @@ class Catalogue:
         return self._instruments.get(name)
 
     def products(self) -> Iterator[tuple[str, Listing]]:
-        """(product id, listing) of Advanced Trade, aliases as products of their own."""
+        """(product id, listing) of Advanced Trade."""
         self._refresh()
         return iter(self._products.items())
 

@@ -14,6 +14,9 @@ SPOT = "spot"
 US_FUTURES = "us_futures"
 INTERNATIONAL = "international"
 
+ALIASES = {f"COINBASE-SPOT-{base}-USDC": f"COINBASE-SPOT-{base}-USD" for base in ("BTC", "ETH")}
+"""Products in USDC that are further names of those in USD: one book, other wallets."""
+
 _QUARTERLY = "270625"
 """Fixed dates: a listing must not depend on the day it is made."""
 
@@ -150,7 +153,9 @@ def default_spot() -> list[Market]:
     """Among them an asset whose name begins with a digit, one the venue calls by an older name, and a halted one."""
     return [
         _spot("BTC", "USD", "0.01", "0.00000001"),
+        _spot("BTC", "USDC", "0.01", "0.00000001"),
         _spot("ETH", "USD", "0.01", "0.00000001"),
+        _spot("ETH", "USDC", "0.01", "0.00000001"),
         _spot("SOL", "USD", "0.01", "0.00000001"),
         _spot("1INCH", "EUR", "0.001", "0.01"),
         _spot("CGLD", "USD", "0.0001", "0.01", asset="CELO"),

@@ -37,7 +37,7 @@ class ProductRows:
         trades = self._engine.trades(listing.symbol, limit=1000)
         volume = sum((trade.quantity for trade in trades), ZERO)
         last = trades[-1].price if trades else self._engine.mark_price(listing.symbol)
-        quote = name.rpartition("-")[2] if spot else "USD"
+        quote = listing.quote
         halted = market.status is not MarketStatus.ACTIVE
         prices = [trade.price for trade in trades] or [last]
         row: dict[str, Any] = {
@@ -68,10 +68,10 @@ class ProductRows:
             "base_currency_id": listing.base if spot else "",
             "fcm_trading_session_details": None if spot else _session(now_ms, is_open=not halted),
             "mid_market_price": "" if spot else plain(self._engine.mark_price(listing.symbol)),
-            "alias": listing.native if name != listing.native else "",
-            "alias_to": [listing.alias] if listing.alias and name == listing.native else [],
+            "alias": "" if listing.origin is listing else listing.origin.native,
+            "alias_to": [listing.alias.native] if listing.alias else [],
             "base_display_symbol": listing.base if spot else "",
-            "quote_display_symbol": "USD" if quote == "USDC" and name == listing.alias else quote,
+            "quote_display_symbol": quote if listing.origin is listing else listing.origin.quote,
             "view_only": False,
             "price_increment": plain(market.tick_size),
             "display_name": name if spot else _display_name(listing),

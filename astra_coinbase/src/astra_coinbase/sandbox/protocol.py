@@ -31,7 +31,7 @@ from astra_coinbase.sandbox.gateway.calls import envelope, too_many_requests
 from astra_coinbase.sandbox.keys import BadToken, Keys, make_key
 from astra_coinbase.sandbox.limits import Meter, SandboxLimits
 from astra_coinbase.sandbox.market_rest import MarketData
-from astra_coinbase.sandbox.markets import INTERNATIONAL, SPOT, US_FUTURES, default_markets
+from astra_coinbase.sandbox.markets import ALIASES, INTERNATIONAL, SPOT, US_FUTURES, default_markets
 from astra_coinbase.sandbox.sessions import AdvancedSession, UserDesk
 from astra_coinbase.sandbox.trading_rest import Trading
 from astra_coinbase.sandbox.wire import Refusal, not_found, unauthorized
@@ -49,8 +49,8 @@ class _Cached(msgspec.Struct, frozen=True):
 class CoinbaseSandbox(SandboxVenue):
     """Advanced Trade (spot and US futures) and the international gateway on the matching engine.
 
-    `BTC-USDC` and `ETH-USDC` are further names of the USD products: orders under both meet in one book, and are paid
-    in the currency of the market that the engine lists (USD).
+    `BTC-USDC` and `ETH-USDC` are further names of the USD products: orders under both meet in one book, each paid from
+    its own wallet.
     """
 
     exchange: ClassVar[str] = "COINBASE"
@@ -68,6 +68,7 @@ class CoinbaseSandbox(SandboxVenue):
         INTERNATIONAL: (Decimal("0.00015"), Decimal("0.00035")),
     }
     quote_fees: ClassVar[Collection[str]] = (SPOT,)
+    aliases: ClassVar[Mapping[str, str]] = ALIASES
     wallets: ClassVar[Mapping[str, str]] = {name: name for name in (SPOT, US_FUTURES, INTERNATIONAL)}
 
     def __init__(self, engine: Exchange, clock: Clock, limits: SandboxLimits | None = None) -> None:

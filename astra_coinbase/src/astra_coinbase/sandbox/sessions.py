@@ -185,7 +185,8 @@ class AdvancedSession(SandboxSession):
         if kind not in ("subscribe", "unsubscribe") or not _is_texts(products):
             self._fail(SUBSCRIBE)
             return
-        if not self._admitted(channel, message.get("jwt")):
+        token = message.get("jwt")
+        if (kind == "subscribe" or token is not None) and not self._admitted(channel, token):
             self._fail(AUTHENTICATION)
             return
         if kind == "subscribe":
@@ -234,10 +235,10 @@ class AdvancedSession(SandboxSession):
         """Products that do not exist are left out of the acknowledgement, aliases stand for what they alias."""
         joined = self._feeds.setdefault(channel, {})
         for name in products:
-            listing = self._office.catalogue.product(name)
-            if listing is not None and listing.native not in joined:
-                joined[listing.native] = listing
-                self._office.hub.join(channel, listing, self)
+            found = self._office.catalogue.product(name)
+            if found is not None and found.origin.native not in joined:
+                joined[found.origin.native] = found.origin
+                self._office.hub.join(channel, found.origin, self)
 
     def _join_user(self, products: Sequence[str]) -> None:
         assert self.account is not None
@@ -282,9 +283,9 @@ class AdvancedSession(SandboxSession):
         if channel in CHANNELS:
             joined = self._feeds.get(channel, {})
             for name in list(products) or list(joined):
-                listing = self._office.catalogue.product(name)
-                if listing is not None and joined.pop(listing.native, None) is not None:
-                    self._office.hub.leave(channel, listing, self)
+                found = self._office.catalogue.product(name)
+                if found is not None and joined.pop(found.origin.native, None) is not None:
+                    self._office.hub.leave(channel, found.origin, self)
         else:
             self._others.pop(channel, None)
             if channel == HEARTBEATS:

@@ -51,7 +51,7 @@ class Trading:
         self._catalogue = catalogue
 
     def routes(self) -> dict[str, Endpoint]:
-        edit = names("order_id price size stop_price attached_order_configuration cancel_attached_order")
+        edit = names("order_id price size")
         return {
             "POST /orders": Endpoint(self._create, _PLACED, command=True),
             "POST /orders/preview": Endpoint(self._preview, _PREVIEWED),
@@ -106,7 +106,15 @@ class Trading:
         try:
             return self._engine.place(account, new)
         except Reject as reject:
+            if reject.rule == "insufficient-funds" and not self._has_wallet(account, listing, new.side):
+                raise bad_argument("account is not available") from None
             raise failure_of(reject.rule, str(reject), listing) from None
+
+    def _has_wallet(self, account: Account, listing: Listing, side: Side) -> bool:
+        """Is there a wallet in the currency that the order pays with? USD and USDC have one each."""
+        market, wallet = listing.market, self._engine.wallet_of(listing.symbol)
+        paid = market.base_asset if listing.spot and side is Side.SELL else market.quote_asset
+        return any((b.wallet, b.asset) == (wallet, paid) for b in self._engine.balances(account))
 
     def _placed(self, order: EngineOrder) -> dict[str, Any]:
         tag = tag_of(order, self._catalogue.of_symbol(order.market))

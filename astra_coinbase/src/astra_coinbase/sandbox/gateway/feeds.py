@@ -205,11 +205,9 @@ class TickerFeed(Feed):
         self._last: dict[str, Any] = {}
 
     def snapshot(self, now_ms: int) -> Any:
-        row = self._market.ticker(self._listing, now_ms)
         if self.name.startswith("ticker."):
-            return row
-        best = ("best_ask_price", "best_bid_price", "best_ask_amount", "best_bid_amount")
-        return {"timestamp": now_ms, "instrument_name": self._listing.native} | {name: row[name] for name in best}
+            return self._market.ticker(self._listing, now_ms)
+        return {"timestamp": now_ms, "instrument_name": self._listing.native} | self._market.best(self._listing)
 
     def book(self, change: BookChange) -> bool:
         return True

@@ -180,8 +180,17 @@ class GatewayMarket:
                 return self._engine.mark_price(other.symbol)
         return listing.market.strike or ZERO
 
-    def ticker(self, listing: Listing, now_ms: int) -> dict[str, Any]:
+    def best(self, listing: Listing) -> dict[str, float]:
+        """Best prices and their amounts; 0 where a side is empty."""
         _, bids, asks = self._engine.depth(listing.symbol, 1)
+        return {
+            "best_ask_price": number(asks[0].price) if asks else 0.0,
+            "best_bid_price": number(bids[0].price) if bids else 0.0,
+            "best_ask_amount": number(listing.amount(asks[0].quantity)) if asks else 0.0,
+            "best_bid_amount": number(listing.amount(bids[0].quantity)) if bids else 0.0,
+        }
+
+    def ticker(self, listing: Listing, now_ms: int) -> dict[str, Any]:
         trades = self._engine.trades(listing.symbol, limit=_KEPT)
         mark = number(self._engine.mark_price(listing.symbol))
         prices = [trade.price for trade in trades]
@@ -203,10 +212,7 @@ class GatewayMarket:
             "min_price": mark * 0.98,
             "max_price": mark * 1.02,
             "mark_price": mark,
-            "best_ask_price": number(asks[0].price) if asks else 0.0,
-            "best_bid_price": number(bids[0].price) if bids else 0.0,
-            "best_ask_amount": number(listing.amount(asks[0].quantity)) if asks else 0.0,
-            "best_bid_amount": number(listing.amount(bids[0].quantity)) if bids else 0.0,
+            **self.best(listing),
             "settlement_price": mark,
             "open_interest": 1000.0,
             "estimated_delivery_price": number(self.index_price(listing)),

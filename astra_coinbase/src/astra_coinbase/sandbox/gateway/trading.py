@@ -107,6 +107,8 @@ class GatewayTrading:
 
     def _place(self, call: RpcCall, side: Side) -> dict[str, Any]:
         listing = self._market.find(call.params.need("instrument_name"))
+        if call.params.boolean("isolated"):
+            raise invalid("isolated", "the sandbox has cross margin only")
         new = read_order(self._engine, listing, side, call.params, call.now_ms)
         return self._placed(call.account, listing, new)
 
