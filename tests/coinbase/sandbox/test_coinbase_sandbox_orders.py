@@ -173,7 +173,8 @@ class TestPlacing:
         (fill,) = venue.call("GET", "/orders/historical/fills", account=poor)["fills"]
         assert (fill["product_id"], fill["commission"]) == ("BTC-USDC", "600")
         rows = venue.call("GET", "/accounts", account=poor)["accounts"]
-        assert {row["currency"]: row["available_balance"]["value"] for row in rows} == {"BTC": "1", "USDC": "9400"}
+        shown = {row["currency"]: row["available_balance"]["value"] for row in rows}
+        assert shown == {"BTC": "1", "USD": "0", "USDC": "9400"}
 
     def test_a_preview_changes_nothing(self, venue: Any) -> None:
         body = {"product_id": "BTC-USD", "side": "BUY", "order_configuration": {"limit_limit_gtc": LIMIT}}

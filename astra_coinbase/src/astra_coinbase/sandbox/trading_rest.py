@@ -111,10 +111,10 @@ class Trading:
             raise failure_of(reject.rule, str(reject), listing) from None
 
     def _has_wallet(self, account: Account, listing: Listing, side: Side) -> bool:
-        """Is there a wallet in the currency that the order pays with? USD and USDC have one each."""
+        """Is there anything in the currency that the order pays with? USD and USDC have a wallet each."""
         market, wallet = listing.market, self._engine.wallet_of(listing.symbol)
         paid = market.base_asset if listing.spot and side is Side.SELL else market.quote_asset
-        return any((b.wallet, b.asset) == (wallet, paid) for b in self._engine.balances(account))
+        return any((b.wallet, b.asset) == (wallet, paid) and b.total for b in self._engine.balances(account))
 
     def _placed(self, order: EngineOrder) -> dict[str, Any]:
         tag = tag_of(order, self._catalogue.of_symbol(order.market))
