@@ -125,6 +125,7 @@ class DerivativesPrivate:
             ("POST", f"{PREFIX}/cancelallordersafter"): mine(self._after, "timeout", 25, command=True),
             ("GET", f"{PREFIX}/openorders"): mine(self._open_orders),
             ("POST", f"{PREFIX}/orders/status"): mine(self._status, "orderIds cliOrdIds", 1),
+            ("GET", f"{PREFIX}/orders/status"): mine(self._status, "orderIds cliOrdIds", 1),
             ("GET", f"{PREFIX}/fills"): mine(self._fills, "lastFillTime", fills_cost),
             ("GET", f"{PREFIX}/openpositions"): mine(self._positions),
             ("GET", f"{PREFIX}/accounts"): mine(self._accounts),
