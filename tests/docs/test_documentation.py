@@ -172,14 +172,17 @@ class Surroundings(NamedTuple):
 
 @pytest.fixture(scope="module")
 async def surroundings() -> AsyncIterator[Surroundings]:
-    async with Sandbox(["BINANCE"]) as sandbox:
+    async with Sandbox() as sandbox:
         settings = sandbox.settings
-        key = sandbox.credentials("BINANCE").keys["default"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ASTRA_")}
-        environment["ASTRA_BINANCE_API_KEY"] = key.key.get_secret_value()
-        environment["ASTRA_BINANCE_API_SECRET"] = key.secret.get_secret_value()
-        for host, url in settings["venues"]["BINANCE"]["hosts"].items():
-            environment[f"ASTRA_VENUES__BINANCE__HOSTS__{host.upper()}"] = url
+        for exchange in sandbox.exchanges:
+            key = sandbox.credentials(exchange).keys["default"]
+            environment[f"ASTRA_{exchange}_API_KEY"] = key.key.get_secret_value()
+            environment[f"ASTRA_{exchange}_API_SECRET"] = key.secret.get_secret_value()
+            if key.passphrase is not None:
+                environment[f"ASTRA_{exchange}_API_PASSPHRASE"] = key.passphrase.get_secret_value()
+            for host, url in settings["venues"][exchange]["hosts"].items():
+                environment[f"ASTRA_VENUES__{exchange}__HOSTS__{host.upper()}"] = url
         gateway_settings = GatewaySettings(port=0, database="sqlite://", metrics=False)
         async with (
             Astra.from_config(env=environment) as astra,

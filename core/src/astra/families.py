@@ -9,7 +9,7 @@ venue, and what each product offers can be read from the classes (`FamilyVenue.o
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -96,6 +96,8 @@ class FamilyTrading:
     fills_by_market: ClassVar[bool] = False
     fees_by_market: ClassVar[bool] = False
     timer_by_market: ClassVar[bool] = False
+    lacks: ClassVar[Mapping[str, Collection[str]]] = {}
+    """Product -> methods that the family has, but not for its markets."""
     finds_done_conditionals: ClassVar[bool] = True
     """Can a conditional order still be looked up when it is no longer open?"""
 
@@ -385,7 +387,11 @@ class FamilyVenue(AccountStreamingVenue):
         public = [hook for hook in ("get_orderbook", "stream_orderbook", "stream_trades") if getattr(cls, hook, None)]
         found: dict[str, Sequence[str]] = {}
         for product, family in cls.families.items():
-            trading = [hook for hook, method in HOOKS.items() if getattr(cls, hook) and offers(family, method)]
+            trading = [
+                hook
+                for hook, method in HOOKS.items()
+                if getattr(cls, hook) and offers(family, method) and method not in family.lacks.get(product, ())
+            ]
             streams = ["stream_account"] if cls.account_products else []
             found[product] = [*public, *trading, *streams]
         return found

@@ -182,12 +182,12 @@ class AccountService:
             "notionalUsd": while_open(listing.worth(quantity, mark)),
             "optVal": while_open(listing.worth(position.quantity, mark)) if listing.type is InstType.OPTION else "",
             "pTime": str(now_ms),
-            "pnl": plain(round(position.realized_pnl, 12)),
+            "pnl": plain(round(tally.profit, 12)),
             "pos": plain(quantity if long_short else position.quantity),
             "posCcy": "",
             "posId": position_id(account, listing, position.side),
             "posSide": side,
-            "realizedPnl": plain(round(position.realized_pnl - tally.fee, 12)),
+            "realizedPnl": plain(round(tally.profit - tally.fee, 12)),
             "tradeId": str(tally.last_trade) if tally.last_trade else "",
             "uTime": str(tally.last_ms),
             "upl": while_open(profit),
@@ -200,9 +200,16 @@ class AccountService:
         listings = {one.symbol for one in self._catalogue.selected(params, needs_type=False)}
         return [
             self.position_row(account, listing, position, now_ms)
-            for listing, position in self._held(account)
+            for listing, position in [*self._held(account), *self._closed(account)]
             if listing.symbol in listings
         ]
+
+    def _closed(self, account: Account) -> list[tuple[Listing, EnginePosition]]:
+        """What was held once: it stays listed, with nothing."""
+        held = {(position.market, position.side) for position in self._engine.positions(account)}
+        gone = [key for key in self._desk.traded(account) if key not in held]
+        found = [(self._catalogue.of_symbol(symbol), EnginePosition(symbol, side, ZERO, ZERO)) for symbol, side in gone]
+        return [(listing, position) for listing, position in found if listing.type.is_derivative]
 
     def _positions(self, call: Call) -> dict[str, Any]:
         ids = (call.params.text("instId") or "").split(",")

@@ -101,12 +101,17 @@ class OrderDesk:
             tally = self._tallies.setdefault((order.account, order.market, order.position_side), Tally(event.time))
             tally.last_ms, tally.last_trade = event.time, event.fill.trade_id
             tally.fee += event.fill.fee
+            tally.profit += event.fill.realized_pnl
         if event.kind == "TRIGGERED" and isinstance(order.tag, Tag) and order.tag.algo is not None:
             order.tag.algo.triggered_ms = event.time
 
     def fills(self, account: Account) -> Sequence[BookedFill]:
         """Own fills, oldest first."""
         return tuple(self._fills.get(account.name, ()))
+
+    def traded(self, account: Account) -> Sequence[tuple[str, PositionSide | None]]:
+        """(market, side) of everything that the account has traded, oldest first."""
+        return [(market, side) for name, market, side in self._tallies if name == account.name]
 
     def tally(self, account: Account, market: str, side: PositionSide | None) -> Tally | None:
         return self._tallies.get((account.name, market, side))

@@ -106,3 +106,4 @@ class Tally(msgspec.Struct, eq=False):
     last_ms: int = 0
     last_trade: int = 0
     fee: Decimal = Decimal(0)
+    profit: Decimal = Decimal(0)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -27,7 +27,7 @@ from astra.venue import MarketTable
 from astra_okx.errors import Row, row_error
 from astra_okx.markets import INST_TYPES
 from astra_okx.rest import BATCH, TIMER, Answer, OkxRest, text
-from astra_okx.settings import FUTURES, OPTION, SWAP, OkxOrderOptions, OkxSettings
+from astra_okx.settings import FUTURES, OPTION, SPOT, SWAP, OkxOrderOptions, OkxSettings
 from astra_okx.trading.orders import algo_body, allowed_options, order_body, refused, trade_mode
 from astra_okx.trading.rows import ALGO_PREFIX, AlgoRow, BalanceRow, FillRow, OrderRow, PositionRow
 
@@ -92,6 +92,10 @@ class OkxTrading(FamilyTrading):
     title = "OKX"
     options_model = OkxOrderOptions
     fees_by_market = True
+    lacks: ClassVar[Mapping[str, Collection[str]]] = {
+        SPOT: ("positions", "set_leverage", "set_position_mode"),
+        OPTION: ("set_leverage", "set_position_mode"),
+    }
     rest: OkxRest
 
     def __init__(self, rest: OkxRest, markets: MarketTable, settings: OkxSettings) -> None:
