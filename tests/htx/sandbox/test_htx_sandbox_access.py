@@ -77,6 +77,10 @@ class TestSignatures:
         answer = venue.ask("spot_rest", "GET", "/v1/order/openOrders", query + "&symbol=btcusdt")
         assert json.loads(answer.body)["err-code"] == "api-signature-not-valid"
 
+    def test_the_order_on_the_wire_does_not_matter(self, old_venue: Any) -> None:
+        shuffled = "&".join(reversed((VECTOR_QUERY + VECTOR).split("&")))
+        assert json.loads(old_venue.ask("spot_rest", "GET", ACCOUNTS, shuffled).body)["status"] == "ok"
+
     def test_commas_are_percent_encoded(self, venue: Any) -> None:
         sent = {"symbol": "btcusdt", "states": "filled,canceled"}
         assert venue.spot("GET", "/v1/order/orders", sent) == {"status": "ok", "data": []}

@@ -240,6 +240,15 @@ class TestLinearPushes:
         assert fill["id"] != row["id"]
         assert (fill["trade_id"], fill["trade_volume"]) == (row["trade_id"], row["trade_volume"])
 
+    def test_filled_may_be_told_before_the_whole_volume(self, venue: Any) -> None:
+        client, _ = venue.log_in_contracts()
+        client.send({"op": "sub", "cid": "1", "topic": "orders", "contract_code": "*"})
+        for price in ("50000", "50001"):
+            venue.crowd(LINEAR, "SELL", "2", price)
+        linear_id(venue.place_linear("buy", "4", "50001"))
+        told = [(frame["data"]["state"], frame["data"]["trade_volume"]) for frame in client.line.take()]
+        assert told == [("new", "0"), ("filled", "2"), ("filled", "4")]
+
     def test_money_and_positions(self, venue: Any, recorded: Any, unlike: Any) -> None:
         client, _ = venue.log_in_contracts()
         _, snapshot = client.send({"op": "sub", "cid": "1", "topic": "account"})

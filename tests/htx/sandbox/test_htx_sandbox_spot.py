@@ -265,7 +265,8 @@ class TestPushes:
         assert unlike(made, recorded["orders", "creation"]) == []
         assert (made["orderId"], made["orderSize"], made["orderStatus"]) == (order_id, "0.5", "submitted")
         venue.crowd(BTC, "SELL", "0.2", "50000")
-        orders, cleared = client.line.take()
+        (orders,) = client.line.take()
+        (cleared,) = client.after(50)  # fees are known a little later
         assert unlike(orders["data"] | {"orderPrice": None}, recorded["orders", "trade"] | {"orderPrice": None}) == []
         assert (orders["data"]["execAmt"], orders["data"]["remainAmt"]) == ("0.2", "0.3")
         assert orders["data"]["aggressor"] is False
@@ -278,6 +279,14 @@ class TestPushes:
         orders, cleared = client.line.take()
         assert (orders["data"]["eventType"], orders["data"]["orderStatus"]) == ("cancellation", "partial-canceled")
         assert (cleared["data"]["eventType"], cleared["data"]["remainAmt"]) == ("cancellation", "0.3")
+
+    def test_a_cancellation_may_be_cleared_before_the_fill(self, venue: Any) -> None:
+        client = private(venue, "trade.clearing#btcusdt#1")
+        client.line.take()
+        venue.crowd(BTC, "SELL", "0.1", "90000")
+        place_id(venue.place_spot("buy-ioc", "0.5", "90000"))
+        kinds = [frame["data"]["eventType"] for frame in client.line.take() + client.after(50)]
+        assert kinds == ["cancellation", "trade"]
 
     def test_market_buys_are_told_by_value(self, venue: Any) -> None:
         client = private(venue, "orders#btcusdt")

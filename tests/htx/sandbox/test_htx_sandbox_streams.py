@@ -30,7 +30,7 @@ def apply(book: dict[str, dict[Decimal, Decimal]], tick: Any) -> None:
 
 
 def whole(tick: Any) -> dict[str, dict[Decimal, Decimal]]:
-    return {side: dict(tick[side]) for side in ("bids", "asks")}
+    return {side: dict(tick.get(side) or ()) for side in ("bids", "asks")}
 
 
 def engine_book(venue: Any, symbol: str, levels: int) -> dict[str, dict[Decimal, Decimal]]:
@@ -51,6 +51,8 @@ class TestMbp:
         book: dict[str, dict[Decimal, Decimal]] = {}
         for step in range(12):
             venue.crowd(BTC, "BUY" if step % 2 else "SELL", "0.5", str(89_100 - step if step % 2 else 90_000 + step))
+            if step % 4 == 3:
+                venue.crowd(BTC, "SELL", "0.7")  # a level goes
             if step == 5:
                 (answer,) = client.send({"req": MBP, "id": "id2"})
                 assert (answer["id"], answer["rep"], answer["status"]) == ("id2", MBP, "ok")
@@ -111,8 +113,12 @@ class TestMbp:
     def test_increments_are_on_feed_alone(self, venue: Any) -> None:
         (refused,) = venue.connect("spot_stream", "/ws").send({"sub": MBP, "id": "1"})
         assert (refused["status"], refused["err-code"], refused["id"]) == ("error", "bad-request", "1")
-        (refused,) = venue.connect("spot_stream", "/feed").send({"sub": "market.btcusdt.trade.detail"})
-        assert refused["status"] == "error"
+        feed, usual = venue.connect("spot_stream", "/feed"), venue.connect("spot_stream", "/ws")
+        trades = {"sub": "market.btcusdt.trade.detail"}
+        assert feed.send(trades)[0]["status"] == "error"
+        # The same while others have subscribed where it is allowed.
+        assert (feed.send({"sub": MBP})[0]["status"], usual.send(trades)[0]["status"]) == ("ok", "ok")
+        assert (usual.send({"sub": MBP})[0]["status"], feed.send(trades)[0]["status"]) == ("error", "error")
 
     def test_requests_keep_a_distance(self, venue: Any) -> None:
         client = venue.connect("spot_stream", "/feed")
@@ -161,8 +167,9 @@ class TestHighFrequency:
     def test_whole_books_are_the_default(self, venue: Any) -> None:
         venue.crowd(LINEAR, "BUY", "3", "89000")
         client = venue.connect("derivatives_stream", "/linear-swap-ws")
-        ack, _ = client.send({"sub": FAST})
+        ack, first = client.send({"sub": FAST})
         assert "data_type" not in ack
+        assert "asks" not in first["tick"]  # an empty side
         venue.crowd(LINEAR, "BUY", "4", "89001")
         (frame,) = data_of(client.after(50), FAST)
         assert frame["tick"]["event"] == "snapshot"

@@ -25,8 +25,8 @@ _STEPS = 8
 class Listing:
     """A market with the names and numbers the venue gives it."""
 
-    def __init__(self, market: Market) -> None:
-        self.market = market
+    def __init__(self, engine: Exchange, market: Market) -> None:
+        self._engine = engine
         self.family = Family(market.product)
         self.symbol = market.symbol
         self.native = market.native_symbol
@@ -40,6 +40,11 @@ class Listing:
         spread = zlib.crc32(self.symbol.encode()) % 1000
         self.book_base = 100_000_000_000 + spread * 50_000_000
         self.trade_base = 100_021_000_000 + spread * 50_000_000
+
+    @property
+    def market(self) -> Market:
+        """As it is listed now: status, tick and lot may change."""
+        return self._engine.markets[self.symbol]
 
     @property
     def price_digits(self) -> int:
@@ -86,15 +91,17 @@ class Catalogue:
         self._engine = engine
         self._by_symbol: dict[str, Listing] = {}
         self._by_native: dict[tuple[Family, str], Listing] = {}
+        self._by_family: dict[Family, list[Listing]] = {}
 
     def _refresh(self) -> None:
-        for symbol, market in self._engine.markets.items():
-            known = self._by_symbol.get(symbol)
-            if known is not None:
-                known.market = market
-                continue
-            listing = self._by_symbol[symbol] = Listing(market)
-            self._by_native[(listing.family, listing.native.upper())] = listing
+        markets = self._engine.markets
+        if len(markets) == len(self._by_symbol):
+            return
+        for symbol, market in markets.items():
+            if symbol not in self._by_symbol:
+                listing = self._by_symbol[symbol] = Listing(self._engine, market)
+                self._by_native[(listing.family, listing.native.upper())] = listing
+                self._by_family.setdefault(listing.family, []).append(listing)
         self._name_terms()
 
     def _name_terms(self) -> None:
@@ -118,7 +125,7 @@ class Catalogue:
 
     def all(self, family: Family) -> list[Listing]:
         self._refresh()
-        return [listing for listing in self._by_symbol.values() if listing.family is family]
+        return list(self._by_family.get(family, ()))
 
     def find(self, family: Family, native: str) -> Listing | None:
         """By native name; Spot is written in lower case, the others in any."""
@@ -133,7 +140,7 @@ class Catalogue:
 
     def of_symbol(self, symbol: str) -> Listing:
         found = self._by_symbol.get(symbol)
-        if found is None or found.market is not self._engine.markets[symbol]:
+        if found is None:
             self._refresh()
             found = self._by_symbol[symbol]
         return found

@@ -22,7 +22,7 @@ from astra_htx.sandbox.linear_rest import (
     span,
 )
 from astra_htx.sandbox.market_rest import DERIVATIVES
-from astra_htx.sandbox.orders import OrderDesk, Ticket
+from astra_htx.sandbox.orders import OrderDesk, Ticket, ended
 from astra_htx.sandbox.refusals import refusal_of
 from astra_htx.sandbox.wire import Envelope, Family, Params, Refusal, missing, wrong
 
@@ -44,6 +44,7 @@ _MATCHING = {
     for suffix, time_in_force in _SUFFIXES.items()
 }
 _DAY_MS = 86_400_000
+_CANCELLED_MS = 4 * 3600 * 1000
 
 
 class CoinAccount:
@@ -363,7 +364,12 @@ class CoinAccount:
         return [reports.coin_order(self._desk, order, account) for order in orders]
 
     def _orders(self, call: Call) -> Any:
-        found = [order for _, order in self._looked_up(call.account, call.params, 50) if order is not None]
+        """Cancelled orders are found for about four hours."""
+        found = [
+            order
+            for _, order in self._looked_up(call.account, call.params, 50)
+            if order is not None and not (ended(order) and call.now_ms - order.updated > _CANCELLED_MS)
+        ]
         if not found:
             raise Refusal(1017, "Order doesnt exist.")
         return self._shown(found, call.account)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from astra.models.orders import PositionSide
+from astra.models.orders import OrderStatus, PositionSide
 from astra.sandbox import BalanceEvent, EnginePosition, OrderEvent, PositionEvent
 from astra.sandbox.toolkit import plain
 from astra_htx.sandbox import contract_reports as reports
@@ -197,6 +197,10 @@ class LinearSession(NotificationSession):
             self._notify("match_orders", native, now_ms, [self._matched(event)])
         if self._wants("orders", native):
             row = reports.v5_order(self.desk, order, self.caller, pushed=True)
+            # All fills of a command that filled the order are told with its last state, the volume yet growing.
+            done = self.gate.engine.order(self.caller, order_id=order.id)
+            if event.kind == "TRADE" and done.status is OrderStatus.FILLED:
+                row["state"] = reports.v5_state(done)
             self._notify("orders", native, now_ms, row)
         if event.fill is not None and self._wants("trade", native):
             self._notify("trade", native, now_ms, [reports.v5_pushed_fill(self.desk, order, event.fill)])

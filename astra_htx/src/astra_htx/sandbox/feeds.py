@@ -154,11 +154,16 @@ class HighFreqFeed(Feed):
             self.publish(self._frame("snapshot", *self._window.levels(), now_ms))
 
     def _frame(self, event: str, bids: Levels, asks: Levels, now_ms: int) -> bytes:
+        """A snapshot leaves an empty side out, an update writes an empty array."""
         mrid = self.listing.update_id(self._window.change_id)
+        sides = "".join(
+            f'"{name}":[{contract_levels(levels)}],'
+            for name, levels in (("asks", asks), ("bids", bids))
+            if levels or event == "update"
+        )
         return zipped(
-            f'{{"ch":"{self.topic}","tick":{{"asks":[{contract_levels(asks)}],"bids":[{contract_levels(bids)}],'
-            f'"ch":"{self.topic}","event":"{event}","id":{mrid},"mrid":{mrid},"ts":{now_ms},'
-            f'"version":{self._version}}},"ts":{now_ms}}}'
+            f'{{"ch":"{self.topic}","tick":{{{sides}"ch":"{self.topic}","event":"{event}","id":{mrid},"mrid":{mrid},'
+            f'"ts":{now_ms},"version":{self._version}}},"ts":{now_ms}}}'
         )
 
 
@@ -200,7 +205,7 @@ class DepthFeed(Feed):
 
 
 def depth_tick(listing: Listing, engine: Exchange, levels: int, step: int, now_ms: int, *, topic: str) -> str:
-    """`tick` of a whole book, merged to 10^`step` ticks where `step` is not 0."""
+    """`tick` of a whole book, merged to 10^`step` ticks where `step` is not 0. A contract's empty side is null."""
     wide = 100_000 if step else levels
     change_id, bids, asks = engine.depth(listing.symbol, wide)
     sides: list[Levels]
@@ -213,8 +218,9 @@ def depth_tick(listing: Listing, engine: Exchange, levels: int, step: int, now_m
     if listing.family is Family.SPOT:
         return f'{{"bids":[{spot_levels(sides[0])}],"asks":[{spot_levels(sides[1])}],"version":{number},"ts":{now_ms}}}'
     seconds = now_ms // 1000
+    written = [f"[{contract_levels(levels)}]" if levels else "null" for levels in sides]
     return (
-        f'{{"mrid":{number},"id":{seconds},"bids":[{contract_levels(sides[0])}],"asks":[{contract_levels(sides[1])}],'
+        f'{{"mrid":{number},"id":{seconds},"bids":{written[0]},"asks":{written[1]},'
         f'"ts":{now_ms},"version":{seconds},"ch":"{topic}"}}'
     )
 

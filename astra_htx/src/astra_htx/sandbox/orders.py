@@ -21,7 +21,7 @@ from astra.sandbox import (
     PublicTrade,
     Reject,
 )
-from astra_htx.sandbox.catalogue import Catalogue, Listing
+from astra_htx.sandbox.catalogue import ORDER_BASE, Catalogue, Listing
 from astra_htx.sandbox.wire import Family
 
 _KEPT = 200_000
@@ -207,11 +207,8 @@ class OrderDesk:
         """By the venue's id."""
         if not (native.isascii() and native.isdigit()):
             return None
-        found = self._by_engine_id(account, int(native) - self._base(family))
+        found = self._by_engine_id(account, int(native) - ORDER_BASE[family])
         return found if found is not None and self.listing(found).family is family else None
-
-    def _base(self, family: Family) -> int:
-        return self.catalogue.all(family)[0].order_base
 
     def _by_engine_id(self, account: Account, order_id: int) -> EngineOrder | None:
         try:

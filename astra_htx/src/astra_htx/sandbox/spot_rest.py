@@ -16,7 +16,7 @@ from astra_htx.sandbox.calls import Call, Endpoint, Routes, names
 from astra_htx.sandbox.catalogue import Listing
 from astra_htx.sandbox.limits import Counter
 from astra_htx.sandbox.market_rest import SPOT
-from astra_htx.sandbox.orders import OrderDesk, Ticket, is_waiting, ticket_of
+from astra_htx.sandbox.orders import OrderDesk, Ticket, ticket_of
 from astra_htx.sandbox.refusals import refusal_of
 from astra_htx.sandbox.wire import Envelope, Family, Params, Refusal, Whole, missing, wrong
 
@@ -32,7 +32,9 @@ _KINDS = {
 }
 """Kind of a `type` (behind `buy-` or `sell-`) -> (engine's type, time in force, post-only)."""
 _ORDER = names("account-id symbol type amount price source client-order-id self-match-prevent stop-price operator")
+_TWO_HOURS_MS = 2 * 3600 * 1000
 _WINDOW_MS = 48 * 3600 * 1000
+_VALUE_STEP = Decimal("1E-8")
 _SOURCES = ("spot-api", "margin-api", "super-margin-api", "c2c-margin-api")
 
 
@@ -194,6 +196,8 @@ class SpotAccount:
         if order_type is OrderType.STOP_LIMIT and (operator == "gte") != (side is Side.BUY):
             order_type = OrderType.TAKE_PROFIT_LIMIT
         by_value = order_type is OrderType.MARKET and side is Side.BUY
+        if by_value and amount % _VALUE_STEP:
+            raise Refusal("order-orderamount-precision-error", "order value precision error, scale: `8`")
         ticket = Ticket(
             kind=f"{side_text}-{kind}",
             client_id=self._client_id(params),
@@ -359,9 +363,11 @@ class SpotAccount:
         return self._shown(order, call)
 
     def _by_client_id(self, call: Call) -> Any:
-        return self._shown(
-            self._desk.by_client_id(call.account, Family.SPOT, call.params.required("clientOrderId")), call
-        )
+        """Orders that are done answer to their client id for two hours from their creation."""
+        order = self._desk.by_client_id(call.account, Family.SPOT, call.params.required("clientOrderId"))
+        if order is not None and not order.status.is_open and call.now_ms - order.created > _TWO_HOURS_MS:
+            order = None
+        return self._shown(order, call)
 
     def _shown(self, order: EngineOrder | None, call: Call) -> Any:
         if order is None or self._vanished(order, call.now_ms):
@@ -371,7 +377,7 @@ class SpotAccount:
     @staticmethod
     def _vanished(order: EngineOrder, now_ms: int) -> bool:
         """Cancelled without a fill more than two hours ago."""
-        return reports.state_of(order) == "canceled" and now_ms - order.updated > 2 * 3600 * 1000
+        return reports.state_of(order) == "canceled" and now_ms - order.updated > _TWO_HOURS_MS
 
     def _open(self, call: Call) -> Any:
         params = call.params
@@ -385,7 +391,6 @@ class SpotAccount:
             if native in (None, self._desk.listing(order).native)
             and side in (None, order.side.lower())
             and (not types or ticket_of(order, Family.SPOT).kind in types)
-            and not is_waiting(order)
         ]
         page = self._page(matching, params, default=100, most=500)
         return [reports.order_row(self._desk, order, call.account, listed_open=True) for order in page]

@@ -30,6 +30,7 @@ class SpotSession(PrivateSession):
         self._clearing: dict[str, int] = {}
         self._balances: int | None = None
         self._seen: dict[str, EngineBalance] = {}
+        self._to_clear: list[tuple[str, dict[str, Any]]] = []
 
     @property
     def subscribed(self) -> int:
@@ -144,17 +145,23 @@ class SpotSession(PrivateSession):
         return event.kind == "CANCELED" or event.order.reason in ("ioc", "fok", "no-liquidity", "self-trade")
 
     def _clear(self, event: OrderEvent, native: str, number: int) -> None:
+        """Fills are cleared a little later: the cancellation of what remains of an order may come before them."""
         for symbol in ("*", native):
             mode = self._clearing.get(symbol)
             if mode is None:
                 continue
             if event.fill is not None:
                 body = reports.clearing(self.desk, event.order, event.fill, number)
+                self._to_clear.append((f"trade.clearing#{native}#{mode}", body))
             elif mode == 1 and event.kind in ("CANCELED", "EXPIRED"):
                 body = reports.cleared_cancellation(self.desk, event.order, number)
-            else:
-                continue
-            self._push(f"trade.clearing#{native}#{mode}", body)
+                self._push(f"trade.clearing#{native}#{mode}", body)
+
+    def tick(self, now_ms: int) -> None:
+        cleared, self._to_clear = self._to_clear, []
+        for channel, body in cleared:
+            self._push(channel, body)
+        super().tick(now_ms)
 
     def balance_event(self, event: BalanceEvent, cause: str) -> None:
         """Mode 0: totals only; 1: total and available in frames of their own; 2: both together."""
