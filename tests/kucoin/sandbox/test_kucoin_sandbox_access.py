@@ -113,6 +113,10 @@ class TestAccess:
         assert venue.signed("spot_rest", "GET", "/api/v1/accounts").status == 200
         assert code_of(venue.signed("futures_rest", "GET", "/api/v1/positions")) == (403, "400007")
 
+    def test_a_key_can_ask_what_it_may_do(self, venue: Any) -> None:
+        venue.account.settings["permissions"] = ["General", "Spot"]
+        assert venue.call("spot_rest", "GET", "/api/v1/user/api-key")["permission"] == "General,Spot"
+
     def test_each_kind_of_account_has_its_api(self, venue: Any, unified: Any) -> None:
         path = "/api/ua/v2/unified/account/balance"
         assert venue.refused("spot_rest", "GET", path) == "112010"

@@ -276,6 +276,15 @@ class TestPrivateTopics:
         assert every["data"] == one["data"]
         assert (one["data"]["currentQty"], one["data"]["changeReason"]) == (100, "positionChange")
 
+    def test_mark_prices_come_without_contract_and_size(self, venue: Any, client: Any) -> None:
+        client.subscribe("/contract/positionAll", privateChannel=True)
+        venue.crowd(XBT, "SELL", "100", "50000")
+        venue.futures_order("w", type="market", price="")
+        client.line.take()
+        frames = client.after(2000)
+        assert [frame["data"]["changeReason"] for frame in frames] == ["markPriceChange"] * 2
+        assert not {"symbol", "currentQty"} & frames[0]["data"].keys()
+
     def test_settings(self, venue: Any, client: Any, captured_frames: Any, unlike: Any) -> None:
         for topic in ("/contract/marginMode", "/contract/crossLeverage"):
             client.subscribe(topic, privateChannel=True)

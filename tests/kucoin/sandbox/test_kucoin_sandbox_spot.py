@@ -129,6 +129,7 @@ class TestCancelling:
         first, second = venue.spot_order(), venue.spot_order(clientOid="mine")
         path = f"{HF}/{first['orderId']}"
         assert venue.refused("spot_rest", "DELETE", path) == "400100"
+        assert venue.refused("spot_rest", "DELETE", f"{HF}/client-order/mine", symbol="ETH-USDT") == "400100"
         assert venue.call("spot_rest", "DELETE", path, symbol="BTC-USDT") == {"orderId": first["orderId"]}
         other = venue.call("spot_rest", "DELETE", f"{HF}/sync/client-order/mine", symbol="BTC-USDT")
         assert (other["clientOid"], other["canceledSize"], other["status"]) == ("mine", "0.1", "done")
@@ -221,6 +222,9 @@ class TestStopOrders:
         order = venue.call("spot_rest", "GET", f"{HF}/client-order/st", symbol="BTC-USDT")
         assert order["id"] != native
         assert order["dealSize"] == "0.1"
+        other = f"{int(order['id'][:8], 16) + 1:08x}{order['id'][8:]}"
+        for unknown in (native, other):
+            assert venue.refused("spot_rest", "GET", f"{HF}/{unknown}", symbol="BTC-USDT") == "400100"
 
     @pytest.mark.parametrize(
         ("side", "stop", "meant"),
@@ -325,6 +329,10 @@ class TestPrivateTopics:
         venue.spot_order()
         kinds = [frame["data"]["type"] for frame in client.line.take()]
         assert kinds == ["received", "match", "open"]
+        venue.crowd(BTC, "SELL", "1", "50001")
+        venue.spot_order(price="50001")
+        kinds = [frame["data"]["type"] for frame in client.line.take()]
+        assert kinds == ["received", "match", "filled"]
 
     def test_cancelling_and_amending(self, venue: Any, client: Any) -> None:
         client.subscribe(V2, privateChannel=True)

@@ -323,6 +323,10 @@ class TestUnifiedSockets:
         client, mirror = venue.unified("spot"), Mirror()
         client.ask("SUBSCRIBE", "obu", **OBU)
         mirror.take(client.after(100))
+        for number in range(10):  # from below the window to beyond it at one go
+            venue.crowd(BTC, "BUY", "1", str(Decimal("50000.5") - number))
+        mirror.take(client.after(50))
+        assert mirror.book == engine_book(venue, BTC, 500)
         random = Random(4)
         for number in range(60):
             # Grow beyond the window, trade inside it, shrink back into it.
@@ -387,6 +391,14 @@ class TestUnifiedSockets:
         frames = client.after(500)
         assert len(frames) == 5
         assert unlike(frames[0], captured_frames("uta-public-live-2026-10-03")[0]) == []
+
+    def test_nothing_runs_for_those_who_left(self, venue: Any) -> None:
+        client = venue.unified("spot")
+        client.ask("SUBSCRIBE", "obu", tradeType="SPOT", symbol="BTC-USDT", depth="5")
+        client.ask("SUBSCRIBE", "obu", **OBU)
+        client.session.closed()
+        assert not venue.sandbox._hub._feeds
+        assert not venue.sandbox._hub._held
 
     def test_the_private_socket_needs_a_good_token_or_a_login(self, unified: Any) -> None:
         refused = unified.sandbox.connect("unified_private_stream", "/?token=nonsense", {}, None)

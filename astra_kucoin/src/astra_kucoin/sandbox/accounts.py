@@ -37,6 +37,7 @@ CLASSIC_TOPICS = {
     ),
 }
 UNIFIED_CHANNELS = ("orderAll", "order", "execution", "balance", "positionAll", "position", "lw", "leverage")
+_MARK_EVERY_MS = 1000
 
 
 class Listener(Protocol):
@@ -62,6 +63,7 @@ class AccountDesk:
         self._resting: dict[str, dict[int, EngineOrder]] = {}
         self._sizes: dict[int, Decimal] = {}
         self._cause: dict[str, OrderEvent] = {}
+        self._marked_ms = 0
 
     # --- subscriptions ---
 
@@ -266,6 +268,24 @@ class AccountDesk:
                 event.time,
                 lambda: self._unified.position_push(account, position, event.time),
             )
+
+    def mark(self, now_ms: int) -> None:
+        """Tell the mark prices of open positions, once a second, to whoever listens to positions."""
+        if now_ms - self._marked_ms < _MARK_EVERY_MS:
+            return
+        self._marked_ms = now_ms
+        for name in dict.fromkeys(name for name, topic in self._listeners if topic.startswith("/contract/position")):
+            account = self._accounts[name]
+            for position in self._engine.positions(account):
+                native = self._catalogue.of_symbol(position.market).native
+                for topic in ("/contract/positionAll", f"/contract/position:{native}"):
+                    self._tell(
+                        name,
+                        topic,
+                        lambda topic=topic, position=position, account=account: frame(  # type: ignore[misc]
+                            topic, "position.change", account, self._classic.marked(account, position, now_ms)
+                        ),
+                    )
 
     def configured(self, account: Account, topic: str, data: dict[str, Any]) -> None:
         """Margin mode or leverage of a contract was changed."""

@@ -17,6 +17,16 @@ ZERO = Decimal(0)
 _NS = 1_000_000
 _REST_ONLY = frozenset({"id", "isInverse", "posCrossMargin", "posCommCommon", "maintainMargin"})
 """Keys of a position that REST prints and the push does not."""
+_MARKED = (
+    "markPrice",
+    "markValue",
+    "unrealisedPnl",
+    "unrealisedPnlPcnt",
+    "unrealisedRoePcnt",
+    "delevPercentage",
+    "currentTimestamp",
+    "settleCurrency",
+)
 
 
 def frame(topic: str, subject: str, account: Account, data: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -199,6 +209,12 @@ class ClassicReports:
         row = self._futures.position_row(account, listing, position, now_ms)
         told = {name: value for name, value in row.items() if name not in _REST_ONLY}
         return told | {"changeReason": "positionChange", "riskLimitLevel": 2}
+
+    def marked(self, account: Account, position: EnginePosition, now_ms: int) -> dict[str, Any]:
+        """What a new mark price changes. It names neither the contract nor the size."""
+        listing = self._catalogue.of_symbol(position.market)
+        row = self._futures.position_row(account, listing, position, now_ms)
+        return {name: row[name] for name in _MARKED} | {"changeReason": "markPriceChange"}
 
 
 def _signed(value: Decimal) -> str:

@@ -133,9 +133,10 @@ class KucoinSandbox(SandboxVenue):
         self.accounts.heard(event)
 
     def advance(self, now_ms: int) -> None:
-        """Do what is due: frames that were held back, dead man's switches."""
+        """Do what is due: frames that were held back, mark prices of positions, dead man's switches."""
         self._spot_account.run_countdowns(now_ms)
         self._hub.flush(now_ms)
+        self.accounts.mark(now_ms)
 
     # --- REST ---
 

@@ -50,6 +50,7 @@ class SpotAccount:
             ("GET", "/api/v1/accounts"): look(self._balances, "currency type", 5, "MANAGEMENT"),
             ("GET", "/api/v1/trade-fees"): look(self._fees, "symbols", 3),
             ("GET", "/api/v1/base-fee"): look(self._base_fee, "currencyType", 3),
+            ("GET", "/api/v1/user/api-key"): Endpoint(self._key, frozenset(), "MANAGEMENT", 20, "General"),
             ("GET", "/api/v1/hf/accounts/opened"): Endpoint(
                 lambda call: True, frozenset(), "MANAGEMENT", 30, "General"
             ),
@@ -140,6 +141,20 @@ class SpotAccount:
         listing = next(iter(self._catalogue.all(SPOT)), None)
         maker, taker = self._engine.fee_rates(listing.symbol) if listing else (ZERO, ZERO)
         return {"takerFeeRate": plain(taker), "makerFeeRate": plain(maker)}
+
+    def _key(self, call: Call) -> dict[str, Any]:
+        account = call.account
+        allowed = account.settings.get("permissions", ["General", "Spot", "Futures", "Unified"])
+        return {
+            "remark": account.name,
+            "apiKey": account.key,
+            "apiVersion": 3,
+            "permission": ",".join(allowed),
+            "ipWhitelist": "",
+            "createdAt": 1_700_000_000_000,
+            "uid": int(account_id(account, "")),
+            "isMaster": True,
+        }
 
 
 def user_id(account: Account) -> str:
