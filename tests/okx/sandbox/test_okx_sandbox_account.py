@@ -93,7 +93,9 @@ class TestPositions:
         venue.crowd(SWAP, "BUY", "2", "50500")
         (closed,) = venue.call("POST", "/trade/close-position", {"instId": "BTC-USDT-SWAP", "mgnMode": "cross"})
         assert closed == {"instId": "BTC-USDT-SWAP", "posSide": "net", "clOrdId": "", "tag": ""}
-        assert venue.call("GET", "/account/positions") == []
+        (row,) = venue.call("GET", "/account/positions")  # it stays listed, with nothing
+        names = ("pos", "avgPx", "upl", "markPx", "lever", "pnl", "realizedPnl", "fee")
+        assert [row[name] for name in names] == ["0", "", "", "", "", "10", "8.995", "-1.005"]
         (last, _) = venue.call("GET", "/trade/fills")
         assert (last["side"], last["fillPnl"]) == ("sell", "10")
         _, body = venue.signed("POST", "/trade/close-position", {"instId": "BTC-USDT-SWAP", "mgnMode": "cross"})
