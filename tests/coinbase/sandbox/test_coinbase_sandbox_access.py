@@ -194,6 +194,15 @@ class TestLimits:
         assert client.call("public/test")["error"]["code"] == 10028
         assert client.line.closed == 1011
 
+    def test_credits_of_the_gateway_come_back_and_belong_to_the_account(self, make_venue: Any) -> None:
+        venue = make_venue(SandboxLimits(gateway_burst=3, gateway_per_second=2))
+        bearer = venue.gateway_token()
+        codes = [venue.rpc("private/get_positions", bearer)["status"] for _ in range(4)]
+        assert codes == [200] * 3 + [429]
+        assert venue.rpc("public/get_time")["status"] == 200
+        venue.clock.ms += 500
+        assert [venue.rpc("private/get_positions", bearer)["status"] for _ in range(2)] == [200, 429]
+
     def test_connections_and_messages_are_limited(self, make_venue: Any) -> None:
         venue = make_venue(None)
         clients = [venue.connect("advanced_stream") for _ in range(8)]

@@ -26,7 +26,8 @@ class SandboxLimits(msgspec.Struct):
     """A connection on which nothing has been sent for so long is closed: subscribe to heartbeats."""
     gateway_burst: int = 100
     gateway_per_second: int = 20
-    """Gateway: requests a client may have in hand, and how fast they come back. Without any, a socket is closed."""
+    """Gateway: requests a client may have in hand, and how fast they come back. Without any, a socket is closed. (The
+    usual figures of the protocol it speaks; the gateway itself names none.)"""
     gateway_idle_ms: int = 30_000
     """Gateway: a socket without messages of the client is closed (1011) after so long."""
     http_token_s: int = 899

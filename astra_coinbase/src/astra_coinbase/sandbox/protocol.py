@@ -50,7 +50,8 @@ class CoinbaseSandbox(SandboxVenue):
     """Advanced Trade (spot and US futures) and the international gateway on the matching engine.
 
     `BTC-USDC` and `ETH-USDC` are further names of the USD products: orders under both meet in one book, each paid from
-    its own wallet.
+    its own wallet. The engine counts the gateway's markets in contracts: an `amount` is contracts x `contract_size`.
+    The gateway's options and dated futures can be traded here, which the venue does not allow yet.
     """
 
     exchange: ClassVar[str] = "COINBASE"

@@ -115,8 +115,6 @@ class GatewayApi:
         ident: Any = None
         try:
             ident, name, params = self._parsed(request)
-            if not self.meter.take_credit(request.client, began_us // 1000):
-                raise too_many_requests()
             result = self._called(request, name, params)
         except RpcError as error:
             return answer(envelope(ident, began_us, error=error), status=error.http_status)
@@ -145,14 +143,21 @@ class GatewayApi:
     def _called(self, request: HttpRequest, name: str, params: RpcParams) -> Any:
         now_ms = self.now_ms()
         if name == "public/auth":
+            self._charge(request.client, now_ms)
             params.check_names(names("grant_type token scope nonce data state"))
             return self._token(request, params, now_ms)
         method = self._methods.get(name)
         if method is None:
             raise no_method()
         caller = self._bearer(request, now_ms) if name.startswith("private/") else None
+        self._charge(request.client if caller is None else caller.name, now_ms)
         params.check_names(method.accepts)
         return method.handler(RpcCall(params, now_ms, caller))
+
+    def _charge(self, owner: str, now_ms: int) -> None:
+        """Credits belong to the account, for public methods to the address."""
+        if not self.meter.take_credit(owner, now_ms):
+            raise too_many_requests()
 
     def _token(self, request: HttpRequest, params: RpcParams, now_ms: int) -> dict[str, Any]:
         hosts = dict.fromkeys((HOST, request.headers.get("host", HOST)))
