@@ -33,6 +33,7 @@ from astra.testing.conformance.subjects import (
     Recording,
     Subject,
     installed_subjects,
+    without_sandbox,
 )
 
 __all__ = ["CHECKS", "Check", "Level", "Outcome", "RecordedBook", "RecordedTrade", "Recording", "Subject"]
@@ -128,6 +129,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_STATE] = _State()
     if config.args_source is not pytest.Config.ArgsSource.ARGS:
         config.args = []  # the checks alone, unless files are named
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Which venues `all` leaves out."""
+    if not any(code.casefold() == "all" for code in config.option.astra_venue):
+        return None
+    left_out = without_sandbox()
+    return f"astra: not checked, because they have no sandbox: {', '.join(left_out)}" if left_out else None
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from astra.testing.conformance.catalogue import Finding, Level, Outcome, Verdict
+from astra.testing.conformance.catalogue import Check, Finding, Level, Outcome, Verdict
 
 FORMAT = 1
 """Version of the JSON report."""
@@ -108,3 +108,32 @@ def report(verdicts: Iterable[Verdict], *, version: str) -> dict[str, Any]:
 
 def as_json(verdicts: Iterable[Verdict], *, version: str) -> str:
     return json.dumps(report(verdicts, version=version), indent=2, ensure_ascii=False) + "\n"
+
+
+GROUPS = {
+    1: "The plugin and its markets",
+    2: "Order books by request",
+    3: "Streams of books and trades",
+    4: "Orders",
+    5: "Accounts",
+    6: "Outcomes and errors",
+    7: "Secrets and cancellation",
+    8: "Recordings",
+}
+"""What the hundreds of the numbers stand for."""
+
+
+def as_markdown(checks: Iterable[Check]) -> str:
+    """All checks as the documentation lists them: a table for each group."""
+    lines: list[str] = []
+    group = 0
+    for check in checks:
+        if check.number // 100 != group:
+            group = check.number // 100
+            lines += ["", f"### {group}xx {GROUPS[group]}", ""]
+            lines += ["| no. | level | title | what it proves |", "|---|---|---|---|"]
+        scope = " Each product and kind of contract." if check.each else ""
+        needs = [f"`{hook}`" for hook in check.hooks if hook != "list_markets"]
+        hooks = f" Needs {', '.join(needs)}." if needs else ""
+        lines.append(f"| {check.number} | {check.level} | {check.title} | {check.rule}{scope}{hooks} |")
+    return "\n".join(lines[1:]) + "\n"

@@ -132,9 +132,15 @@ def installed_subjects(codes: Sequence[str]) -> Iterable[Subject]:
         if code.casefold() != "all":
             yield Subject.installed(code, plugins)
             continue
-        sandboxes = {info.name for info in plugins.listed(SANDBOXES)}
-        found = [name for name in plugins.names(VENUES) if name in sandboxes]
+        found = [name for name in plugins.names(VENUES) if name not in without_sandbox()]
         if not found:
             raise PluginError("no installed venue has a sandbox: install one, for example astra-binance")
         for name in found:
             yield Subject.installed(name, plugins)
+
+
+def without_sandbox() -> Sequence[str]:
+    """The installed venues that have no sandbox."""
+    plugins = Plugins()
+    sandboxes = {info.name for info in plugins.listed(SANDBOXES)}
+    return [name for name in plugins.names(VENUES) if name not in sandboxes]

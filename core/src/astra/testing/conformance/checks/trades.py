@@ -65,9 +65,10 @@ async def connected(stage: Stage, prints: Prints) -> None:
 
 async def printed(bench: Bench, segment: Segment) -> tuple[Sequence[Trade], Sequence[Print]]:
     """Trades as the stream tells them, and as they were made; made once, for the checks that look at them."""
-    if segment.name not in bench.kept:
-        bench.kept[segment.name] = await _printed(bench, segment.market)
-    seen, true = bench.kept[segment.name]
+    name = f"trades {segment.name}"
+    if name not in bench.kept:
+        bench.kept[name] = await _printed(bench, segment.market)
+    seen, true = bench.kept[name]
     return seen, true
 
 
@@ -148,8 +149,15 @@ async def ids(bench: Bench, segment: Segment) -> None:
 
 
 async def over_a_gap(bench: Bench, segment: Segment) -> tuple[Prints, Sequence[Print]]:
-    """Trades before, during and after a time without connection."""
-    market = segment.market
+    """Trades before, during and after a time without connection; made once, for the checks that look at them."""
+    name = f"gap {segment.name}"
+    if name not in bench.kept:
+        bench.kept[name] = await _over_a_gap(bench, segment.market)
+    prints, true = bench.kept[name]
+    return prints, true
+
+
+async def _over_a_gap(bench: Bench, market: Market) -> tuple[Prints, Sequence[Print]]:
     async with bench.application() as astra, printing(astra, [market]) as (_, prints):
         stage = Stage(bench, market)
         await connected(stage, prints)
