@@ -12,9 +12,9 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
-# Importing hypothesis registers trio's random generator: it asks the garbage collector who holds it, and warns (an error
-# here) where objects are frozen, as tests/core/test_transports.py freezes them. So it is imported before any test runs,
-# whichever are chosen.
+# Importing hypothesis registers trio's random generator: it asks the garbage collector who holds it, and warns where
+# objects are frozen (tests/core/test_transports.py freezes them). Warnings are errors here: so it is imported before any
+# test runs, whichever are chosen.
 import hypothesis  # noqa: F401
 import pydantic
 import pytest
