@@ -92,7 +92,8 @@ class Session(SandboxSession):
         if not isinstance(request, dict):
             self._refuse(None, "60012", f"Invalid request: {text}")
             return
-        ident, op, args = request.get("id"), request.get("op"), request.get("args")
+        ident, args = request.get("id"), request.get("args")
+        op = request.get("op") if isinstance(request.get("op"), str) else ""
         if ident is not None and not (isinstance(ident, str) and ident.isalnum() and len(ident) <= 32):
             self._refuse(None, "60012", f"Invalid request: {text}")
         elif self.plane is Plane.PRIVATE and op in OPERATIONS:
