@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 # Importing hypothesis registers trio's random generator: it asks the garbage collector who holds it, and warns where
-# objects are frozen (tests/core/test_transports.py freezes them). Warnings are errors here: so it is imported before any
-# test runs, whichever are chosen.
+# objects are frozen (tests/core/test_transports.py freezes them). Warnings are errors here, so it is imported before
+# any test runs, whichever are chosen.
 import hypothesis  # noqa: F401
 import pydantic
 import pytest
