@@ -757,9 +757,11 @@ async def test_many_requests_run_at_once(clock: QuickClock) -> None:
 async def test_the_environment_is_not_read(clock: QuickClock, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
-    with Server(answer()).serving() as url:
+    server = Server(answer())
+    with server.serving() as url:
         async with Setup(clock, url) as setup:
             await setup.client.send(READ)
+    assert len(server.lines) == 1
 
 
 async def test_a_proxy_is_used_where_one_is_given(clock: QuickClock) -> None:

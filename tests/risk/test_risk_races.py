@@ -193,7 +193,8 @@ async def test_a_batch_cancelled_while_it_is_measured_keeps_nothing(desk: Any, o
             await anyio.wait_all_tasks_blocked()
             tasks.cancel_scope.cancel()
         desk.exchange.stubs.clear()
-        await astra.place_order(PERP, limit())
+        placed = await astra.place_order(PERP, limit())
+        assert [order.id for order in await astra.list_orders("PAPER")] == [placed.id], "the batch was never sent"
 
 
 @pytest.mark.anyio
