@@ -273,6 +273,18 @@ class TestChanging:
         gone = venue.contracts("POST", "editorder", orderId="nothing", size=1)["editStatus"]
         assert gone["status"] == "orderForEditNotFound"
 
+    def test_what_comes_too_late_is_not_carried_out(self, venue):
+        sent = venue.send("lmt", "PF_XBTUSD", "buy", "1", limitPrice=80000)
+        late = {"processBefore": "2020-01-01T00:00:00Z"}
+        given = {"order_id": sent["order_id"], **late}
+        assert venue.contracts_error("POST", "cancelorder", **given).startswith("invalidArgument: processBefore")
+        given = {"orderId": sent["order_id"], "size": 2, **late}
+        assert venue.contracts_error("POST", "editorder", **given).startswith("invalidArgument: processBefore")
+        given = {"json": json.dumps({"batchOrder": [{"order": "cancel", "order_id": sent["order_id"]}]}), **late}
+        assert venue.contracts_error("POST", "batchorder", **given).startswith("invalidArgument: processBefore")
+        (order,) = venue.engine.open_orders(venue.account)
+        assert order.quantity == 1
+
     def test_cancelling_one(self, venue, capture, unlike):
         sent = venue.send("lmt", "PI_XBTUSD", "buy", "5500", limitPrice=8000, cliOrdId="1234568")
         body = venue.contracts("POST", "cancelorder", order_id=sent["order_id"])
@@ -414,6 +426,7 @@ class TestLookUps:
         (element,) = venue.contracts("GET", "/api/history/v2/executions")["elements"]
         execution = element["event"]["execution"]["execution"]
         assert (execution["quantity"], execution["orderData"]["fee"]) == ("1", "45")
+        assert venue.contracts("GET", "/api/history/v3/orders", tradeable="PI_XBTUSD")["elements"] == []
         page = venue.contracts("GET", "/api/history/v3/orders", count=1, sort="asc")
         rest = venue.contracts("GET", "/api/history/v3/orders", sort="asc", continuationToken=page["continuationToken"])
         assert len(page["elements"]) == 1

@@ -180,6 +180,8 @@ class TestPlacing:
             ({"price": "+1%"}, "EOrder:Invalid price"),
             ({"volume": "1000000", "price": "90000"}, "EOrder:Insufficient funds"),
             ({"oflags": "pst"}, "EGeneral:Invalid arguments:oflags"),
+            ({"oflags": "fcib"}, "EGeneral:Invalid arguments:oflags"),
+            ({"stptype": "cancel-oldest"}, "EGeneral:Invalid arguments:stptype"),
             ({"leverage": "2:1"}, "EOrder:Margin allowance exceeded"),
             ({"reduce_only": "true"}, "EOrder:Reduce only:Non-margin order"),
             ({"cl_ord_id": "a" * 19}, "EGeneral:Invalid arguments:cl_ord_id"),

@@ -38,6 +38,11 @@ class DerivativesHistory:
             for name, handler in listed.items()
         }
 
+    def _concerns(self, call: Call, market: str) -> bool:
+        """Is the market (an Astra symbol) the one that `tradeable` asks for?"""
+        wanted = call.params.text("tradeable")
+        return wanted is None or self._desk.catalogue.derivatives[market].native.lower() == wanted.lower()
+
     def _elements(self, call: Call, rows: Sequence[tuple[int, int, dict[str, Any]]]) -> dict[str, Any]:
         """(time, number, event) -> the page asked for, newest first unless `sort` is `asc`."""
         since, before = (parse_number(call.params.get(name)) for name in ("since", "before"))
@@ -62,7 +67,8 @@ class DerivativesHistory:
         rows = [
             (entry.event.time, entry.number, event)
             for entry in self._desk.journal(call.account)
-            if (event := self._order_event(call.account, entry)) is not None
+            if self._concerns(call, entry.event.order.market)
+            and (event := self._order_event(call.account, entry)) is not None
         ]
         return self._elements(call, rows)
 
@@ -99,7 +105,8 @@ class DerivativesHistory:
     def _trigger_history(self, call: Call) -> dict[str, Any]:
         rows = []
         for entry in self._desk.journal(call.account):
-            if waits(entry.event.order) or entry.event.kind == "TRIGGERED":
+            triggered = waits(entry.event.order) or entry.event.kind == "TRIGGERED"
+            if triggered and self._concerns(call, entry.event.order.market):
                 row = self._history_order(call.account, entry.event)
                 kinds = {"NEW": "OrderTriggerPlaced", "TRIGGERED": "OrderTriggerActivated"}
                 kind = kinds.get(entry.event.kind, "OrderTriggerCancelled")
@@ -110,6 +117,8 @@ class DerivativesHistory:
         """Own executions: the order's side of the match, with its fee."""
         rows = []
         for place, fill in enumerate(self._desk.fills(call.account)):
+            if not self._concerns(call, fill.market):
+                continue
             order = self._desk.engine.order(call.account, order_id=fill.order_id)
             maker = fill.liquidity is Liquidity.MAKER
             body = self._history_order(call.account, OrderEvent("TRADE", order, fill.time))

@@ -16,6 +16,7 @@ from astra_kraken.sandbox.catalogue import Catalogue, DerivativesListing, altnam
 from astra_kraken.sandbox.derivatives_orders import (
     ZERO,
     DerivativesDesk,
+    check_process_before,
     fill_uid,
     order_uid,
     side_text,
@@ -145,6 +146,7 @@ class DerivativesPrivate:
         return {"editStatus": self._desk.edit(call.account, call.params, call.now_ms)}
 
     def _cancel(self, call: Call) -> dict[str, Any]:
+        check_process_before(call.params, call.now_ms)
         uid, client_id = call.params.text("order_id"), call.params.text("cliOrdId")
         status = self._desk.cancel(call.account, uid, client_id, call.now_ms)
         return {"cancelStatus": status}
@@ -162,6 +164,7 @@ class DerivativesPrivate:
 
     def _batch(self, call: Call) -> dict[str, Any]:
         """Each instruction for itself; the answer tells which by `order_tag`."""
+        check_process_before(call.params, call.now_ms)
         rows = _batch_rows(call.params)
         if not rows or not all(isinstance(row, dict) for row in rows):
             raise DerivativesRefusal("Json Parse Error")

@@ -97,8 +97,7 @@ class SpotOrders:
         side = side_of(params.text("type"), "type")
         kind = params.text("ordertype")
         oflags = tuple(params.texts("oflags"))
-        unknown = set(oflags) - {"post", "viqc", "fcib", "fciq", "nompp"}
-        if unknown:
+        if set(oflags) - {"post", "viqc", "fciq", "nompp"}:  # fcib: fees are in quote here
             raise SpotRefusal("EGeneral:Invalid arguments:oflags")
         self._refuse_what_is_not_here(params)
         volume = params.number("volume")
@@ -128,7 +127,7 @@ class SpotOrders:
             post_only="post" in oflags,
             client_id=client_id,
         )
-        fee_flag = () if {"fcib", "fciq"} & set(oflags) else ("fciq",)
+        fee_flag = () if "fciq" in oflags else ("fciq",)
         tag = Tag(userref, oflags + fee_flag, (params.text("trigger") or "last") if conditional else None)
         deadline_ms = None if deadline is None else parse_time(deadline)
         if deadline is not None and deadline_ms is None:
@@ -137,7 +136,7 @@ class SpotOrders:
 
     @staticmethod
     def _refuse_what_is_not_here(params: Params) -> None:
-        """Margin, icebergs, conditional closes and scheduled orders."""
+        """Margin, icebergs, conditional closes, scheduled orders, self-trades that cancel the older order."""
         if params.text("leverage") not in (None, "none", "0", "1"):
             raise SpotRefusal("EOrder:Margin allowance exceeded")
         if params.flag("reduce_only"):
@@ -147,6 +146,8 @@ class SpotOrders:
                 raise SpotRefusal(f"EGeneral:Invalid arguments:{name}")
         if params.text("starttm") not in (None, "0"):
             raise SpotRefusal("EGeneral:Invalid arguments:starttm")
+        if params.text("stptype") not in (None, "cancel-newest"):
+            raise SpotRefusal("EGeneral:Invalid arguments:stptype")
 
     @staticmethod
     def _price(params: Params, name: str) -> Decimal | None:

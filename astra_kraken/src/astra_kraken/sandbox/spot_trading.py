@@ -74,6 +74,8 @@ class StreamTrading:
         for name in _NOT_HERE:
             if name in row:
                 raise SpotRefusal(f"EGeneral:Invalid arguments:{name}")
+        if row.get("fee_preference", "quote") != "quote" or row.get("stp_type", "cancel_newest") != "cancel_newest":
+            raise SpotRefusal("EGeneral:Invalid arguments:fee_preference or stp_type")
         if row.get("margin") is True:
             raise SpotRefusal("EOrder:Margin allowance exceeded")
         if row.get("reduce_only") is True:
@@ -108,7 +110,8 @@ class StreamTrading:
         deadline_ms = None if deadline is None else parse_time(deadline)
         if deadline is not None and deadline_ms is None:
             raise SpotRefusal("EGeneral:Invalid arguments:deadline")
-        return Wanted(listing, order, Tag(userref, (str(row.get("fee_preference", "fciq")),), reference), deadline_ms)
+        oflags = ("post", "fciq") if order.post_only else ("fciq",)
+        return Wanted(listing, order, Tag(userref, oflags, reference), deadline_ms)
 
     @staticmethod
     def _placed(order: EngineOrder | None, wanted: Wanted) -> dict[str, Any]:
