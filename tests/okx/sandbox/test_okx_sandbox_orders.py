@@ -48,7 +48,7 @@ class TestPlacing:
         sent = {"instId": "BTC-USDT-SWAP", "tdMode": "cross", "side": "buy", "ordType": "limit", "px": "1", "sz": "1"}
         status, body = venue.signed("POST", "/trade/order", {**sent, "clOrdId": "uJrfGFth9F"})
         recorded = captures.body("error-account-mode")
-        assert (status, body["code"]) == (200, recorded["code"])
+        assert (status, body["code"], body["msg"]) == (200, recorded["code"], recorded["msg"])
         assert body["data"][0].items() >= recorded["data"][0].items()
 
     def test_ids_are_beyond_a_double_and_grow(self, venue: Any) -> None:

@@ -227,7 +227,7 @@ class TestOperations:
         none = client.operate("order")
         for mine, documented in ((good, placed), (bad, refused), (none, malformed)):
             assert mine.keys() == documented.keys()
-            assert mine["code"] == documented["code"]
+            assert (mine["code"], mine["msg"]) == (documented["code"], documented["msg"])
             if documented["data"]:
                 assert shape_of(mine["data"][0]).items() >= shape_of(documented["data"][0]).items()
         assert bad["data"][0]["sCode"] == "51001"

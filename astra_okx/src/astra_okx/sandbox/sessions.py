@@ -339,8 +339,8 @@ class Session(SandboxSession):
                 }
                 for arg in orders
             ]
-        code, message = verdict(results)
-        self._result(ident, op, code, message, results, now_ms)
+        code, _ = verdict(results)
+        self._result(ident, op, code, "", results, now_ms)
 
     def _result(self, ident: str | None, op: str, code: str, message: str, rows: list[Any], now_ms: int) -> None:
         micros = now_ms * 1000

@@ -189,5 +189,5 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     if not refused:
         return "0", ""
     if refused == len(rows):
-        return "1", "All operations failed"
+        return "1", "Operation failed." if len(rows) == 1 else "All operations failed"
     return "2", "Bulk operation partially succeeded."
