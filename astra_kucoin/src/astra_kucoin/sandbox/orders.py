@@ -175,6 +175,16 @@ class OrderDesk:
         )
         return self.place(account, listing, new, again=True)
 
+    def reduce(self, account: Account, listing: Listing, order: EngineOrder, size: Decimal) -> None:
+        """Take `size` off an open order."""
+        tag = tag_of(order)
+        tag.reduced += size  # before the engine tells, for the frame counts it as cancelled
+        try:
+            self.engine.amend(account, order.id, price=None, quantity=order.quantity - size)
+        except Reject as reject:
+            tag.reduced -= size
+            raise refusal_of(reject, listing.product) from None
+
     # --- finding ---
 
     def by_id(self, account: Account, product: str, native: str, listing: Listing | None = None) -> EngineOrder:

@@ -62,6 +62,31 @@ def spot_row(listing: Listing) -> dict[str, Any]:
     }
 
 
+def _funding(listing: Listing, now_ms: int, *, dated: bool) -> dict[str, Any]:
+    """What a contract row says of funding; all null where there is none. `nextFundingRateTime` is a countdown."""
+    next_funding = (now_ms // FUNDING_MS + 1) * FUNDING_MS
+    row = {
+        "fairMethod": "FundingRate",
+        "fundingBaseSymbol": f".{listing.base}INT8H",
+        "fundingQuoteSymbol": f".{listing.quote}INT8H",
+        "fundingRateSymbol": f".{listing.native}FPI8H",
+        "fundingFeeRate": double(Decimal("0.000081")),
+        "dailyInterestRate": double(Decimal("0.0003")),
+        "fundingRateGranularity": FUNDING_MS,
+        "fundingRateCap": double(Decimal("0.003")),
+        "fundingRateFloor": double(Decimal("-0.003")),
+        "period": 1,
+        "effectiveFundingRateCycleStartTime": 1_750_147_200_000,
+        "currentFundingRateGranularity": FUNDING_MS,
+        "nextFundingRateTime": next_funding - now_ms,
+        "nextFundingRateDateTime": next_funding,
+        "fundingBaseSymbol1M": f".{listing.base}INT",
+        "fundingQuoteSymbol1M": f".{listing.quote}INT",
+        "lastTimeFundingRate": double(Decimal("0.000034")),
+    }
+    return dict.fromkeys(row) if dated else row
+
+
 def contract_row(listing: Listing, engine: Exchange, now_ms: int) -> dict[str, Any]:
     """`GET /api/v1/contracts/active`. `isQuanto` means nothing; a perpetual on its way out has an `expireDate`."""
     market = listing.market
@@ -69,17 +94,13 @@ def contract_row(listing: Listing, engine: Exchange, now_ms: int) -> dict[str, A
     trades = engine.trades(listing.symbol, limit=1)
     maker, taker = engine.fee_rates(listing.symbol)
     mark = engine.mark_price(listing.symbol)
-    next_funding = (now_ms // FUNDING_MS + 1) * FUNDING_MS
     stock = listing.base in STOCKS
     expiry = _DELISTING_MS if listing.base == LEAVING else market.expiry
     leverage = Decimal(20 if dated or stock else 125)
     maintenance = Decimal(1) / leverage / 2
     index = f".B{listing.base}" if inverse else f".K{listing.base}{listing.quote}"
 
-    def funding(value: Any) -> Any:
-        return None if dated else value
-
-    return {
+    return _funding(listing, now_ms, dated=dated) | {
         "symbol": listing.native,
         "displaySymbol": listing.native,
         "rootSymbol": listing.settle,
@@ -112,36 +133,20 @@ def contract_row(listing: Listing, engine: Exchange, now_ms: int) -> dict[str, A
         "isQuanto": not inverse and not stock,
         "isInverse": inverse,
         "markMethod": "FairPrice",
-        "fairMethod": funding("FundingRate"),
-        "fundingBaseSymbol": funding(f".{listing.base}INT8H"),
-        "fundingQuoteSymbol": funding(f".{listing.quote}INT8H"),
-        "fundingRateSymbol": funding(f".{listing.native}FPI8H"),
         "indexSymbol": index,
         "settlementSymbol": f"{index}30M" if dated else None if inverse else "",
         "status": _STATUS[market.status],
-        "fundingFeeRate": funding(double(Decimal("0.000081"))),
         "predictedFundingFeeRate": None,
-        "dailyInterestRate": funding(double(Decimal("0.0003"))),
-        "fundingRateGranularity": funding(FUNDING_MS),
-        "fundingRateCap": funding(double(Decimal("0.003"))),
-        "fundingRateFloor": funding(double(Decimal("-0.003"))),
-        "period": funding(1),
-        "effectiveFundingRateCycleStartTime": funding(1_750_147_200_000),
-        "currentFundingRateGranularity": funding(FUNDING_MS),
         "openInterest": "9622772",
         "turnoverOf24h": double(Decimal(0)),
         "volumeOf24h": double(Decimal(0)),
         "markPrice": double(mark),
         "indexPrice": double(mark),
         "lastTradePrice": double(trades[-1].price) if trades else None,
-        "nextFundingRateTime": funding(next_funding - now_ms),
-        "nextFundingRateDateTime": funding(next_funding),
         "maxLeverage": int(leverage),
         "sourceExchanges": ["okex", "binance", "kucoin", "bybit", "gateio"],
         "premiumsSymbol1M": f".{listing.native}PI",
         "premiumsSymbol8H": f".{listing.native}PI8H",
-        "fundingBaseSymbol1M": funding(f".{listing.base}INT"),
-        "fundingQuoteSymbol1M": funding(f".{listing.quote}INT"),
         "lowPrice": double(mark),
         "highPrice": double(mark),
         "priceChgPct": double(Decimal(0)),
@@ -165,37 +170,42 @@ def contract_row(listing: Listing, engine: Exchange, now_ms: int) -> dict[str, A
         "marketType": "NASDAQ" if stock else "CRYPTO",
         "assetClass": "STOCK" if stock else "CRYPTO",
         "subMarketType": "US.STOCK" if stock else None,
-        "lastTimeFundingRate": funding(double(Decimal("0.000034"))),
     }
 
 
 def instrument_row(listing: Listing, engine: Exchange) -> dict[str, Any]:
     """`GET /api/ua/v2/market/instrument`: strings for spot, JSON numbers for futures."""
+    return _spot_instrument(listing) if listing.product == SPOT else _futures_instrument(listing, engine)
+
+
+def _spot_instrument(listing: Listing) -> dict[str, Any]:
     market = listing.market
-    status = _UNIFIED_STATUS.get(market.status, "4")
-    if listing.product == SPOT:
-        return {
-            "symbol": listing.native,
-            "name": f"{listing.base}-{listing.quote}",
-            "baseCurrency": listing.base,
-            "quoteCurrency": listing.quote,
-            "market": "USDS" if listing.quote == "USDT" else listing.quote,
-            "minBaseOrderSize": plain(market.min_quantity),
-            "minQuoteOrderSize": plain(market.min_notional),
-            "maxBaseOrderSize": plain(market.max_quantity),
-            "maxQuoteOrderSize": "99999999",
-            "baseOrderStep": plain(market.lot_size),
-            "quoteOrderStep": "0.000001" if listing.quote == "USDT" else "0.00000001",
-            "tickSize": plain(market.tick_size),
-            "feeCurrency": listing.quote,
-            "tradingStatus": status,
-            "marginMode": "1",
-            "priceLimitRatio": "0.1",
-            "feeCategory": 1,
-            "makerFeeCoefficient": "1.00",
-            "takerFeeCoefficient": "1.00",
-            "st": False,
-        }
+    return {
+        "symbol": listing.native,
+        "name": f"{listing.base}-{listing.quote}",
+        "baseCurrency": listing.base,
+        "quoteCurrency": listing.quote,
+        "market": "USDS" if listing.quote == "USDT" else listing.quote,
+        "minBaseOrderSize": plain(market.min_quantity),
+        "minQuoteOrderSize": plain(market.min_notional),
+        "maxBaseOrderSize": plain(market.max_quantity),
+        "maxQuoteOrderSize": "99999999",
+        "baseOrderStep": plain(market.lot_size),
+        "quoteOrderStep": "0.000001" if listing.quote == "USDT" else "0.00000001",
+        "tickSize": plain(market.tick_size),
+        "feeCurrency": listing.quote,
+        "tradingStatus": _UNIFIED_STATUS.get(market.status, "4"),
+        "marginMode": "1",
+        "priceLimitRatio": "0.1",
+        "feeCategory": 1,
+        "makerFeeCoefficient": "1.00",
+        "takerFeeCoefficient": "1.00",
+        "st": False,
+    }
+
+
+def _futures_instrument(listing: Listing, engine: Exchange) -> dict[str, Any]:
+    market = listing.market
     maker, taker = engine.fee_rates(listing.symbol)
     dated = market.asset_type is AssetType.FUT
     leverage = 20 if dated or listing.base in STOCKS else 125
@@ -206,7 +216,7 @@ def instrument_row(listing: Listing, engine: Exchange) -> dict[str, Any]:
         "quoteCurrency": listing.quote,
         "maxBaseOrderSize": whole(market.max_quantity or Decimal(0)),
         "tickSize": double(market.tick_size or Decimal(0)),
-        "tradingStatus": status,
+        "tradingStatus": _UNIFIED_STATUS.get(market.status, "4"),
         "settlementCurrency": listing.settle,
         "contractType": "1" if dated else "0",
         "isInverse": market.is_inverse,

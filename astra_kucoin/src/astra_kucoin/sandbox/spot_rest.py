@@ -244,8 +244,7 @@ class SpotOrders:
         if size >= order.remaining:
             self._desk.cancel(call.account, listing, order)
         else:
-            tag_of(order).reduced += size
-            self._engine.amend(call.account, order.id, price=None, quantity=order.quantity - size)
+            self._desk.reduce(call.account, listing, order, size)
         return {"orderId": call.path["orderId"], "cancelSize": plain(size)}
 
     def _cancel_market(self, call: Call) -> str:

@@ -144,10 +144,6 @@ def whole(value: Decimal) -> int:
     return int(value)
 
 
-def raw(text: str) -> msgspec.Raw:
-    return msgspec.Raw(text.encode())
-
-
 def check_client_id(params: Params, name: str = "clientOid") -> str | None:
     """At most 40 characters of letters, digits, `_` and `-`."""
     value = params.text(name)
