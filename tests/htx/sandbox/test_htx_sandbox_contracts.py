@@ -321,7 +321,8 @@ class TestCoinOrders:
         (row,) = rows["data"]
         recorded = capture("coinm-fut-position-info")["data"][0]
         assert unlike(row, recorded) == []
-        assert (row["direction"], Decimal(row["volume"]), Decimal(row["available"])) == ("buy", 5, 2)
+        held = tuple(Decimal(row[name]) for name in ("volume", "available"))
+        assert (row["direction"], held) == ("buy", (Decimal(5), Decimal(2)))
         coin_id(venue.place_coin("sell", "open", 1, 60000))  # a short one beside it
         assert venue.place_coin("sell", None, 1, 60000)["err_code"] == 1066
 
@@ -454,6 +455,15 @@ class TestCoinPushes:
         (trade,) = told["trade"]
         assert (told["status"], trade["trade_volume"], trade["role"]) == (6, 4, "maker")
         assert "order.match" in {frame.get("event") for frame in frames if frame["topic"] == "accounts.btc"}
+
+    def test_a_post_only_order_that_would_take_is_told_once(self, venue: Any) -> None:
+        client, _ = venue.log_in_contracts("/swap-notification")
+        client.send({"op": "sub", "cid": "1", "topic": "orders.*"})
+        venue.crowd(COIN, "SELL", "2", "50000")
+        coin_id(venue.place_coin("buy", "open", 2, 50000, order_price_type="post_only"))
+        coin_id(venue.place_coin("buy", "open", 2, 49999, order_price_type="post_only"))
+        told = [(frame["status"], frame["price"]) for frame in notified(client, "orders.btc-usd")]
+        assert told == [(7, 50000), (3, 49999)]
 
     def test_swaps_are_told_by_contract(self, venue: Any) -> None:
         client, _ = venue.log_in_contracts("/swap-notification")

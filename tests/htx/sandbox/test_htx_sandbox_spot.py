@@ -251,7 +251,7 @@ class TestLookingUp:
 
 class TestPushes:
     def test_an_order_is_told_as_it_goes(self, venue: Any, captured_frames: Any, unlike: Any) -> None:
-        recorded = {}
+        recorded: dict[tuple[str, str], Any] = {}
         for frame in captured_frames("spot-private-v2"):
             if frame.get("ch", "").startswith(("orders", "trade.clearing")) and frame.get("data"):
                 kind = (frame["ch"].partition("#")[0], frame["data"]["eventType"])

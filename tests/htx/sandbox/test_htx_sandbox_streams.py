@@ -47,7 +47,7 @@ class TestMbp:
         venue.crowd(BTC, "BUY", "1", "89000")
         ack = client.send({"sub": MBP, "id": "id1"})
         assert ack == [{"id": "id1", "status": "ok", "subbed": MBP, "ts": venue.clock.ms}]
-        ticks = []
+        ticks: list[Any] = []
         book: dict[str, dict[Decimal, Decimal]] = {}
         for step in range(12):
             venue.crowd(BTC, "BUY" if step % 2 else "SELL", "0.5", str(89_100 - step if step % 2 else 90_000 + step))

@@ -13,6 +13,7 @@ from astra.sandbox.toolkit import plain
 from astra_htx.sandbox import contract_reports as reports
 from astra_htx.sandbox.calls import names
 from astra_htx.sandbox.keys import KeyRefused
+from astra_htx.sandbox.orders import ticket_of
 from astra_htx.sandbox.spot_reports import account_id
 from astra_htx.sandbox.users import PrivateSession
 from astra_htx.sandbox.wire import Family, zipped
@@ -292,6 +293,8 @@ class CoinSession(NotificationSession):
     def order_event(self, event: OrderEvent, family: Family) -> None:
         if family is not self.family:
             return
+        if event.kind == "NEW" and ticket_of(event.order, family).refused:
+            return  # a post-only order is first told as resting (3) or as cancelled (7), not as both
         listing = self.desk.listing(event.order)
         trades = [] if event.fill is None else [reports.coin_pushed_trade(self.desk, event.fill)]
         row = reports.coin_order(self.desk, event.order, self.caller)
