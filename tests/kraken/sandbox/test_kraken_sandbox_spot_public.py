@@ -253,6 +253,44 @@ class TestBook:
         assert client.line.take() == []
 
 
+class TestUnified:
+    """The Unified WebSocket, as far as it is documented: contracts in Spot's frames."""
+
+    def test_a_followed_book_is_the_engines_and_every_checksum_holds(self, venue):
+        contract = "KRAKEN-PERP-XBT-USD"
+        client = venue.connect("unified_stream", "/v2/public")
+        for level in range(12):
+            venue.crowd(contract, "BUY", "0.5", f"{90000 - level}")
+            venue.crowd(contract, "SELL", "0.5", f"{90001 + level}")
+        frames = client.subscribe("book", asset_class="derivatives", symbol=["PF_XBTUSD"], depth=10)
+        assert frames[0]["result"]["symbol"] == "PF_XBTUSD"
+        for side in ("BUY", "SELL"):
+            venue.crowd(contract, side, "0.7")
+        book = Book(10, (0, 4))
+        for frame in [*frames[1:], *client.line.take()]:
+            book.apply(frame)
+        _, bids, asks = venue.engine.depth(contract, 10)
+        assert book.bids == {amount.price: amount.quantity for amount in bids}
+        assert book.asks == {amount.price: amount.quantity for amount in asks}
+
+    def test_every_request_names_the_asset_class(self, venue):
+        client = venue.connect("unified_stream", "/v2/public")
+        (refused,) = client.subscribe("trade", symbol=["PF_XBTUSD"])
+        assert refused["error"] == "EGeneral:Invalid arguments:asset_class"
+        (ack,) = client.subscribe("trade", asset_class="derivatives", symbol=["PF_XBTUSD"])
+        assert ack["success"] is True
+        (refused,) = client.subscribe("trade", asset_class="derivatives", symbol=["BTC/USD"])
+        assert refused["error"] == "Currency pair not supported BTC/USD"
+
+    def test_instruments_tell_the_precisions(self, venue):
+        client = venue.connect("unified_stream", "/v2/public")
+        _, frame = client.subscribe("instrument", asset_class="derivatives")
+        rows = {row["symbol"]: row for row in frame["data"]["pairs"]}
+        assert (rows["PF_XBTUSD"]["price_precision"], rows["PF_XBTUSD"]["qty_precision"]) == (0, 4)
+        assert rows["PI_XBTUSD"]["qty_precision"] == 0
+        assert "BTC/USD" not in rows
+
+
 class TestStream:
     def test_a_connection_begins_with_the_status(self, venue, captured_frames, unlike):
         (hello,) = venue.connect().hello

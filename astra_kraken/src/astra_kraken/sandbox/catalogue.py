@@ -22,6 +22,7 @@ _FEES_TAKER = [[0, 0.4], [10000, 0.35], [50000, 0.24], [100000, 0.22], [250000, 
 _FEES_MAKER = [[0, 0.25], [10000, 0.2], [50000, 0.14], [100000, 0.12], [250000, 0.1], [500000, 0.08]]
 _LEVERAGE = [2, 3, 4, 5, 6, 7, 8, 9, 10]
 SCIENTIFIC_BELOW = Decimal("0.0001")
+_TINY_TICK = Decimal("0.00000001")
 
 
 def altname_of(asset: str) -> str:
@@ -224,6 +225,19 @@ class DerivativesListing(msgspec.Struct, frozen=True, eq=False):
         return row
 
 
+def _quoted(market: Market, key: str, altname: str, wsname: str, symbol: str) -> SpotListing:
+    return SpotListing(
+        market=market,
+        key=key,
+        altname=altname,
+        wsname=wsname,
+        symbol=symbol,
+        price_scale=scale_of(market.tick_size),
+        qty_scale=scale_of(market.lot_size),
+        writes_scientific=(market.tick_size or SCIENTIFIC_BELOW) < _TINY_TICK,
+    )
+
+
 class Catalogue:
     """Native names -> listings, for both APIs."""
 
@@ -232,6 +246,8 @@ class Catalogue:
         self.spot: dict[str, SpotListing] = {}
         """By Astra symbol, in the order of listing."""
         self.derivatives: dict[str, DerivativesListing] = {}
+        self.unified: dict[str, SpotListing] = {}
+        """Contracts as the Unified WebSocket quotes them, in the frames of Spot's stream; by native symbol."""
         self._rest_names: dict[str, SpotListing] = {}
         self._stream_names: dict[str, SpotListing] = {}
         self._contracts: dict[str, DerivativesListing] = {}
@@ -241,6 +257,7 @@ class Catalogue:
             elif market.product == DERIVATIVES:
                 listing = self.derivatives[market.symbol] = DerivativesListing(market, index)
                 self._contracts[listing.native.lower()] = listing
+                self.unified[listing.native] = _quoted(market, *[listing.native] * 4)
 
     def _add_spot(self, market: Market) -> None:
         base, quote = altname_of(market.base_asset), altname_of(market.quote_asset)
@@ -249,16 +266,7 @@ class Catalogue:
         key = altname
         if old and altname not in _NEW_KEYS:
             key = asset_key(market.base_asset) + asset_key(market.quote_asset)
-        listing = SpotListing(
-            market=market,
-            key=key,
-            altname=altname,
-            wsname=f"{base}/{quote}",
-            symbol=f"{market.base_asset}/{market.quote_asset}",
-            price_scale=scale_of(market.tick_size),
-            qty_scale=scale_of(market.lot_size),
-            writes_scientific=(market.tick_size or SCIENTIFIC_BELOW) < Decimal("0.00000001"),
-        )
+        listing = _quoted(market, key, altname, f"{base}/{quote}", f"{market.base_asset}/{market.quote_asset}")
         self.spot[market.symbol] = listing
         for name in (listing.symbol, listing.wsname, altname, key):
             self._rest_names[name] = listing

@@ -52,7 +52,8 @@ _FIRST_CONNECTION = 13_834_774_380_200_032_777
 
 
 class KrakenSandbox(SandboxVenue):
-    """Spot (REST `/0`, stream v2) and derivatives (REST v3, stream v1) on the matching engine."""
+    """Spot (REST `/0`, stream v2) and derivatives (REST v3, stream v1; market data of the Unified WebSocket) on the
+    matching engine."""
 
     exchange: ClassVar[str] = "KRAKEN"
     hosts: ClassVar[Mapping[str, str]] = {
@@ -61,6 +62,7 @@ class KrakenSandbox(SandboxVenue):
         "spot_private_stream": "ws",
         "derivatives_rest": "http",
         "derivatives_stream": "ws",
+        "unified_stream": "ws",
     }
     fees: ClassVar[Mapping[str, tuple[Decimal, Decimal]]] = {
         SPOT: (Decimal("0.0025"), Decimal("0.004")),
@@ -272,12 +274,14 @@ class KrakenSandbox(SandboxVenue):
             )
             self._sessions[contracts] = None
             return contracts
-        if path != "/v2":
+        unified = host == "unified_stream"
+        if path != ("/v2/public" if unified else "/v2"):
             return HttpResponse(status=404, body=b"")
         self._connections += 1
         session = SpotSession(
             link,
             private=host == "spot_private_stream",
+            unified=unified,
             connection_id=_FIRST_CONNECTION + self._connections,
             catalogue=self.catalogue,
             hub=self._spot_hub,

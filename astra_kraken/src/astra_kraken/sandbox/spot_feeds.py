@@ -266,9 +266,10 @@ class SpotHub:
                 del self._feeds[key]
                 del self._by_market[listing.id][feed]
 
-    def instruments(self, *, tokenized: bool) -> str:
-        """The frame of the `instrument` channel: its data is an object."""
-        listings = [one for one in self._catalogue.spot.values() if tokenized or not one.tokenized]
+    def instruments(self, *, tokenized: bool, unified: bool) -> str:
+        """The frame of the `instrument` channel: its data is an object. `unified`: of contracts."""
+        listed = self._catalogue.unified if unified else self._catalogue.spot
+        listings = [one for one in listed.values() if tokenized or unified or not one.tokenized]
         assets: dict[str, None] = {}
         for listing in listings:
             assets[listing.market.base_asset] = assets[listing.market.quote_asset] = None

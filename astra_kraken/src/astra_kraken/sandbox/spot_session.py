@@ -39,13 +39,18 @@ _FIELDS = {
 
 
 class SpotSession(SandboxSession):
-    """One connection: of the public host, or of the private one."""
+    """One connection: of the public host, of the private one, or of the Unified WebSocket (`unified`).
+
+    Of that one only what the venue documents for certain is served: market data of derivatives in Spot's frames, under
+    native symbols, `asset_class` named in every request. Nobody has recorded it.
+    """
 
     def __init__(
         self,
         link: Link,
         *,
         private: bool,
+        unified: bool,
         connection_id: int,
         catalogue: Catalogue,
         hub: SpotHub,
@@ -60,6 +65,7 @@ class SpotSession(SandboxSession):
     ) -> None:
         self._link = link
         self._private = private
+        self._unified = unified
         self._catalogue = catalogue
         self._hub = hub
         self._users = users
@@ -182,8 +188,11 @@ class SpotSession(SandboxSession):
         if known is None:
             self._answer(request, now_ms, error="Symbol(s) not found" if channel == "status" else "Channel not found")
             return
+        if self._unified and params.get("asset_class") != "derivatives":
+            self._answer(request, now_ms, error="EGeneral:Invalid arguments:asset_class")
+            return
         for name in params:
-            if name not in known:
+            if name not in known and not (self._unified and name == "asset_class"):
                 error = f"Unsupported field: '{name}' for the given msg type: {request['method']} {channel}"
                 self._answer(request, now_ms, error=error)
                 return
@@ -218,7 +227,7 @@ class SpotSession(SandboxSession):
                 self._answer(request, now_ms, error="EGeneral:Invalid arguments:event_trigger")
                 return
         for symbol in symbols:
-            listing = self._catalogue.stream_pair(symbol) if isinstance(symbol, str) else None
+            listing = self._listing(symbol)
             if listing is None:
                 error = f"Currency pair not supported {symbol}"
                 self._answer(request, now_ms, error=error, symbol=symbol)
@@ -226,6 +235,11 @@ class SpotSession(SandboxSession):
                 self._join(request, channel, listing, option, params, now_ms)
             else:
                 self._leave(request, channel, listing, option, now_ms)
+
+    def _listing(self, symbol: Any) -> SpotListing | None:
+        if not isinstance(symbol, str):
+            return None
+        return self._catalogue.unified.get(symbol) if self._unified else self._catalogue.stream_pair(symbol)
 
     def _join(
         self,
@@ -276,7 +290,8 @@ class SpotSession(SandboxSession):
             result |= {"snapshot": snapshot, "warnings": ["tick_size is deprecated, use price_increment"]}
         self._answer(request, now_ms, result=result)
         if on and snapshot:
-            self.deliver(self._hub.instruments(tokenized=bool(params.get("include_tokenized_assets", False))))
+            tokenized = params.get("include_tokenized_assets") is True
+            self.deliver(self._hub.instruments(tokenized=tokenized, unified=self._unified))
 
     # --- the account ---
 
