@@ -250,6 +250,9 @@ class TestStopOrders:
         ids = [
             venue.call("spot_rest", "POST", path, **(self.STOP | {"clientOid": f"st{n}"}))["orderId"] for n in range(3)
         ]
+        assert venue.call("spot_rest", "GET", path, side="buy")["items"] == []
+        (listed,) = venue.call("spot_rest", "GET", path, side="sell", orderIds=ids[1])["items"]
+        assert listed["id"] == ids[1]
         assert venue.call("spot_rest", "DELETE", f"{path}/{ids[0]}") == {"cancelledOrderIds": [ids[0]]}
         by_client_id = venue.call(
             "spot_rest", "DELETE", f"{path}/cancelOrderByClientOid", clientOid="st1", symbol="BTC-USDT"

@@ -134,7 +134,9 @@ class TestOrders:
             "spot_rest", "POST", f"{V2}/unified/order/cancel-batch", tradeType="SPOT", cancelOrderList=orders
         )
         assert answer["items"][0] == {"orderId": ids[0]}
-        assert answer["items"][1]["code"] == "400100"
+        assert answer["items"][1]["code"] == "100004"
+        again = {"tradeType": "SPOT", "symbol": "BTC-USDT", "orderId": ids[0]}
+        assert unified.refused("spot_rest", "POST", f"{V2}/unified/order/cancel", **again) == "100004"
         answer = unified.call(
             "spot_rest", "POST", f"{V2}/unified/order/cancel-all", tradeType="SPOT", symbol="BTC-USDT"
         )
@@ -160,6 +162,8 @@ class TestOrders:
         parent = detail(unified, SPOT_ORDER, placed["orderId"])
         child = detail(unified, SPOT_ORDER, opened["oi"])
         assert (parent["status"], child["status"], child["triggerOrderId"]) == (1, 2, placed["orderId"])
+        (ended_row,) = unified.call("spot_rest", "GET", f"{V2}/unified/order/history", **advanced)["items"]
+        assert (ended_row["orderId"], ended_row["status"]) == (placed["orderId"], 1)
         named = {"tradeType": "SPOT", "symbol": "BTC-USDT", "orderId": opened["oi"]}
         unified.call("spot_rest", "POST", f"{V2}/unified/order/cancel", **named)
 
@@ -183,6 +187,7 @@ class TestMoney:
         assert unlike(page, capture("uta-user-trades")) == []
         rest = unified.call("spot_rest", "GET", path, **which, lastId=page["lastId"])
         assert [row["price"] for row in page["items"] + rest["items"]] == ["50020", "50010", "50000"]
+        assert unified.call("spot_rest", "GET", path, **which, fillType="ADL")["items"] == []
 
     def test_balances_are_those_of_one_account(self, unified: Any, capture: Any, unlike: Any) -> None:
         place(unified, SPOT_ORDER)

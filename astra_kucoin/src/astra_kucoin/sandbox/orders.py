@@ -245,6 +245,12 @@ class OrderDesk:
         known = self.engine.open_orders(account, None if listing is None else listing.symbol)
         return [order for order in reversed(known) if self._fits(order, product, listing) and waits(order)]
 
+    def ended_stops(self, account: Account, product: str, listing: Listing | None = None) -> list[EngineOrder]:
+        """The conditional orders that were triggered or cancelled, newest first."""
+        known = self.engine.orders(account, None if listing is None else listing.symbol)
+        found = [order for order in known if self._fits(order, product, listing) and order.type.is_conditional]
+        return [order for order in reversed(found) if order.triggered or not order.status.is_open]
+
     def fills(self, account: Account, product: str, listing: Listing | None = None) -> list[EngineFill]:
         """Newest first."""
         known: Sequence[EngineFill] = self.engine.fills(account, None if listing is None else listing.symbol)

@@ -264,6 +264,7 @@ class UnifiedSession(Session):
             and isinstance(listed, list)
             and all(isinstance(symbol, str) and symbol for symbol in listed)
             and (depth in DEPTHS if channel == "obu" else not depth)
+            and frame.get("rpiFilter", 0) == 0  # the sandbox has no such liquidity
         )
         if not fits or not isinstance(listed, list):
             self._refuse(ident, "invalid request data")

@@ -293,7 +293,7 @@ class SpotOrders:
         markets = {order.market: None for order in self._desk.open_orders(call.account, SPOT)}
         return {"symbols": [self._catalogue.of_symbol(symbol).native for symbol in markets]}
 
-    def _within(self, params: Params, side: str, limit: bool, time: int) -> bool:
+    def within(self, params: Params, side: str, limit: bool, time: int) -> bool:
         wanted_side = params.choice("side", SIDES) if "side" in params else None
         wanted_type = params.choice("type", _TYPE_FILTER) if "type" in params else None
         start, end = params.integer("startAt"), params.integer("endAt")
@@ -314,7 +314,7 @@ class SpotOrders:
             for order in self._desk.orders(call.account, SPOT, listing)
             if not order.status.is_open
             and (not last or order.id < last)
-            and self._within(params, order.side, order.type.has_price, order.created)
+            and self.within(params, order.side, order.type.has_price, order.created)
         ][:limit]
         return {
             "lastId": found[-1].id if found else 0,
@@ -331,7 +331,7 @@ class SpotOrders:
         for fill in self._desk.fills(call.account, SPOT, listing):
             row = self.fill_row(call.account, listing, fill)
             wanted_row = number in (None, fill.order_id) and (not last or row["id"] < last)
-            if wanted_row and self._within(params, fill.side, row["type"] == "limit", fill.time):
+            if wanted_row and self.within(params, fill.side, row["type"] == "limit", fill.time):
                 rows.append(row)
             if len(rows) == limit:
                 break

@@ -52,7 +52,13 @@ class SpotStops:
     def _stops(self, call: Call) -> dict[str, Any]:
         native = call.params.text("symbol")
         listing = None if native is None else self._catalogue.need(SPOT, native)
-        found = self._desk.stops(call.account, SPOT, listing)
+        params, ids = call.params, call.params.text("orderIds")
+        found = [
+            order
+            for order in self._desk.stops(call.account, SPOT, listing)
+            if self._orders.within(params, order.side, order.type.has_price, order.created)
+            and (ids is None or self._desk.native_id(call.account, order) in ids.split(","))
+        ]
         return self._orders.paged(call, found, "currentPage", self.stop_row)
 
     def _waiting(self, call: Call, order: EngineOrder) -> EngineOrder:

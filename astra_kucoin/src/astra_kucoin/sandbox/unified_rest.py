@@ -10,7 +10,7 @@ from astra.models.orders import OrderType, TimeInForce
 from astra.sandbox import Account, EngineOrder, NewOrder, Reject
 from astra.sandbox.toolkit import plain
 from astra_kucoin.sandbox.calls import UNIFIED, Call, Endpoint, Routes, names
-from astra_kucoin.sandbox.catalogue import Listing, waits
+from astra_kucoin.sandbox.catalogue import Listing
 from astra_kucoin.sandbox.futures_account import set_leverage
 from astra_kucoin.sandbox.orders import (
     STP_MODES,
@@ -69,7 +69,7 @@ class UnifiedAccount:
             ("GET", "/unified/order/open-list"): look(self._open, f"{span} pageNumber pageSize"),
             ("GET", "/unified/order/history"): look(self._history, f"{span} lastId pageSize"),
             ("GET", "/unified/order/execution"): look(
-                self._executions, f"{span} orderId lastId pageSize fillType clientOid"
+                self._executions, "tradeType symbol side startAt endAt orderId clientOid lastId pageSize fillType"
             ),
             ("GET", "/unified/position/open-list"): look(self._positions, "symbol pageNumber pageSize limit"),
             ("POST", "/unified/position/margin-mode"): change(self._margin_mode, "symbol marginMode tradeType"),
@@ -192,7 +192,14 @@ class UnifiedAccount:
         listing = named_listing(self._catalogue, params)
         if params.text("orderId") is None and params.text("clientOid") is None:
             raise params.bad("orderId or clientOid is required")
-        return self._desk.cancel_found(account, listing.product, lambda: self._found(account, params, listing))
+        # One code for both products here; that of futures.
+        return self._desk.cancel_found(account, FUTURES, lambda: self._open_order(account, params, listing))
+
+    def _open_order(self, account: Account, params: Params, listing: Listing) -> EngineOrder:
+        order = self._found(account, params, listing)
+        if not order.status.is_open:
+            raise not_cancelable(FUTURES)
+        return order
 
     def _cancel(self, call: Call) -> dict[str, Any]:
         return self._named(call, self._cancel_one(call.account, call.params))
@@ -247,8 +254,10 @@ class UnifiedAccount:
         return order if order is not None and self._catalogue.parent_id(order) == native else None
 
     def _parent_row(self, order: EngineOrder) -> dict[str, Any]:
-        """A conditional order after it was triggered: final, the child goes on under its own id."""
+        """A conditional order when it has ended; a triggered one goes on as its child, under another id."""
         row = self._reports.order_row(order)
+        if not order.triggered:
+            return row
         return row | {
             "orderId": self._catalogue.parent_id(order),
             "triggerOrderId": "",
@@ -294,17 +303,21 @@ class UnifiedAccount:
         params = call.params
         product, listing = self._wanted(params)
         size, last = params.bounded("pageSize", 50, 1, 200), params.integer("lastId") or 0
+        advanced = params.choice("orderFilter", {"NORMAL": False, "ADVANCED": True}, "NORMAL")
+        if advanced:
+            found = self._desk.ended_stops(call.account, product, listing)
+        else:
+            known = self._desk.orders(call.account, product, listing)
+            found = [order for order in known if not order.status.is_open]
         found = [
             order
-            for order in self._desk.orders(call.account, product, listing)
-            if not order.status.is_open
-            and not waits(order)
-            and (not last or order.id < last)
-            and self._within(params, order.side, order.created)
+            for order in found
+            if (not last or order.id < last) and self._within(params, order.side, order.created)
         ][:size]
+        row = self._parent_row if advanced else self._reports.order_row
         return {
             "lastId": found[-1].id if found else 0,
-            "items": [self._reports.order_row(order) for order in found],
+            "items": [row(order) for order in found],
             "tradeType": params.need("tradeType"),
         }
 
@@ -315,7 +328,8 @@ class UnifiedAccount:
         wanted = None
         if listing is not None and (params.text("orderId") or params.text("clientOid")):
             wanted = self._found(call.account, params, listing).id
-        fills = self._desk.fills(call.account, product, listing)
+        normal = params.text("fillType") in (None, "NORMAL")
+        fills = self._desk.fills(call.account, product, listing) if normal else []
         total = len(fills)  # the cursor counts from the oldest, so that new fills do not move it
         rows = [
             (total - index, fill)
