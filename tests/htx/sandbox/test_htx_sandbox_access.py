@@ -259,6 +259,10 @@ class TestListings:
             ("derivatives_rest", "/api/v1/contract_contract_info", {}, "fut-coinm-contract-info"),
             ("derivatives_rest", "/v5/market/funding_rate", {"contract_code": "BTC-USDT"}, "linear-v5-funding-rate"),
             ("derivatives_rest", "/v5/market/open_interest", {"contract_code": "BTC-USDT"}, "linear-v5-open-interest"),
+            ("derivatives_rest", "/linear-swap-api/v1/swap_open_interest", {}, "perp-linear-open-interest"),
+            ("derivatives_rest", "/swap-api/v1/swap_open_interest", {}, "perp-coinm-open-interest"),
+            ("derivatives_rest", "/api/v1/contract_open_interest", {}, "fut-coinm-open-interest"),
+            ("derivatives_rest", "/v2/linear-swap-ex/market/detail/batch_merged", {}, "derivatives-batch-merged"),
             (
                 "derivatives_rest",
                 "/swap-api/v1/swap_funding_rate",

@@ -21,7 +21,7 @@ from astra_htx.sandbox.linear_rest import (
     set_countdown,
     span,
 )
-from astra_htx.sandbox.market_rest import DERIVATIVES
+from astra_htx.sandbox.listings_rest import DERIVATIVES
 from astra_htx.sandbox.orders import OrderDesk, Ticket, ended
 from astra_htx.sandbox.refusals import refusal_of
 from astra_htx.sandbox.wire import Envelope, Family, Params, Refusal, missing, wrong

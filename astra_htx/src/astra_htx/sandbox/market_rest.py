@@ -1,27 +1,21 @@
-"""Public REST: markets, time, status, books, trades, tickers, funding."""
+"""Public REST: books, trades, tickers, funding."""
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any
 
 import msgspec
 
-from astra.models.markets import MarketStatus
 from astra.sandbox import Exchange
 from astra_htx.sandbox import tape
 from astra_htx.sandbox.calls import Call, Endpoint, Routes, names
 from astra_htx.sandbox.catalogue import Catalogue, Listing
 from astra_htx.sandbox.feeds import depth_tick
 from astra_htx.sandbox.limits import Counter
+from astra_htx.sandbox.listings_rest import DERIVATIVES, SPOT, rows_of
 from astra_htx.sandbox.wire import Envelope, Family, Params, Refusal, Whole, bare, double, missing, wrong
 
-SPOT, DERIVATIVES = "spot_rest", "derivatives_rest"
 _EIGHT_HOURS = 8 * 3600 * 1000
-_SPOT_STATES = {MarketStatus.ACTIVE: "online", MarketStatus.PENDING: "pre-online", MarketStatus.EXPIRED: "offline"}
-_CONTRACT_STATES = {MarketStatus.ACTIVE: 1, MarketStatus.PENDING: 2, MarketStatus.EXPIRED: 8}
-LISTED_BELOW_LOT = {"powreth": Decimal("0.1")}
-"""Markets whose listed minimum is below one lot (the real minimum is the lot)."""
 
 
 class MarketData:
@@ -38,12 +32,6 @@ class MarketData:
         def spot(path: str, handler: Any, accepts: str = "", envelope: Envelope = Envelope.SPOT) -> None:
             routes[SPOT, "GET", path] = Endpoint(handler, envelope, Counter.SPOT_MARKET, names(accepts))
 
-        spot("/v1/common/timestamp", lambda call: call.now_ms)
-        spot("/v1/common/symbols", self._spot_symbols)
-        spot("/v1/settings/common/market-symbols", self._spot_market_symbols, "symbols ts")
-        spot("/v2/settings/common/symbols", self._spot_display_symbols, "ts")
-        spot("/v2/market-status", self._spot_status, envelope=Envelope.SPOT_V2)
-        spot("/v2/reference/currencies", self._currencies, "currency authorizedUser", Envelope.SPOT_V2)
         for path, handler, accepts in (
             ("/market/depth", self._depth, "symbol type depth"),
             ("/market/fullMbp", self._full_mbp, "symbol"),
@@ -69,12 +57,13 @@ class MarketData:
                 routes[DERIVATIVES, "GET", f"{prefix}/{path}"] = Endpoint(
                     _of(family, handler), Envelope.DERIVATIVES, Counter.CONTRACT_MARKET, names(f"{key} {accepts}")
                 )
-            routes[DERIVATIVES, "GET", f"/v2{prefix}/detail/batch_merged"] = Endpoint(
-                _of(family, self._batch_merged),
-                Envelope.DERIVATIVES,
-                Counter.CONTRACT_MARKET,
-                names(f"{key} business_type"),
-            )
+            for version in ("", "/v2"):
+                routes[DERIVATIVES, "GET", f"{version}{prefix}/detail/batch_merged"] = Endpoint(
+                    _of(family, self._batch_merged),
+                    Envelope.DERIVATIVES,
+                    Counter.CONTRACT_MARKET,
+                    names(f"{key} business_type"),
+                )
         return {**routes, **self._contract_routes()}
 
     def _contract_routes(self) -> Routes:
@@ -83,210 +72,17 @@ class MarketData:
         def public(path: str, handler: Any, accepts: str = "", envelope: Envelope = Envelope.DERIVATIVES) -> None:
             routes[DERIVATIVES, "GET", path] = Endpoint(handler, envelope, Counter.CONTRACT_PUBLIC, names(accepts))
 
-        public("/api/v1/timestamp", lambda call: Whole({"status": "ok", "ts": call.now_ms}))
-        public("/heartbeat/", self._heartbeat)
-        public(
-            "/linear-swap-api/v1/swap_contract_info",
-            self._linear_info,
-            "contract_code support_margin_mode pair contract_type business_type",
-        )
-        public("/linear-swap-api/v1/swap_query_elements", self._linear_elements, "contract_code")
-        public("/swap-api/v1/swap_contract_info", self._coin_swap_info, "contract_code")
-        public("/api/v1/contract_contract_info", self._coin_futures_info, "symbol contract_type contract_code")
         public("/v5/market/funding_rate", self._linear_funding, "contract_code", Envelope.V5)
         public("/v5/market/open_interest", self._open_interest, "contract_code", Envelope.V5)
+        for family, path in (
+            (Family.LINEAR, "/linear-swap-api/v1/swap_open_interest"),
+            (Family.COIN_SWAP, "/swap-api/v1/swap_open_interest"),
+            (Family.COIN_FUTURES, "/api/v1/contract_open_interest"),
+        ):
+            public(path, _of(family, self._open_interests), "contract_code symbol contract_type business_type pair")
         public("/swap-api/v1/swap_funding_rate", self._coin_funding, "contract_code")
         public("/linear-swap-api/v1/swap_index", self._index, "contract_code")
         return routes
-
-    # --- markets ---
-
-    def _spot_symbols(self, call: Call) -> Any:
-        return [self._spot_symbol(listing) for listing in self._catalogue.all(Family.SPOT)]
-
-    def _spot_symbol(self, listing: Listing) -> dict[str, Any]:
-        market = listing.market
-        least, most = _least(listing), _number(market.max_quantity)
-        row: dict[str, Any] = {
-            "base-currency": listing.base.lower(),
-            "quote-currency": listing.quote.lower(),
-            "price-precision": listing.price_digits,
-            "amount-precision": listing.lot_digits,
-            "symbol-partition": "main",
-            "symbol": listing.native,
-            "state": _SPOT_STATES.get(market.status, "suspend"),
-            "value-precision": 8,
-            "min-order-amt": least,
-            "max-order-amt": most,
-            "min-order-value": _number(market.min_notional),
-            "limit-order-min-order-amt": least,
-            "limit-order-max-order-amt": most,
-            "limit-order-max-buy-amt": most,
-            "limit-order-max-sell-amt": most,
-            "sell-market-min-order-amt": _least(listing),
-            "sell-market-max-order-amt": _number(market.market_max_quantity),
-            "buy-market-max-order-value": _number(market.market_max_quantity),
-            "api-trading": "enabled",
-            "tags": "etp,nav,holdinglimit" if _leveraged(listing) else "",
-        }
-        if _leveraged(listing):
-            row |= {"underlying": f"{listing.base[:-2].lower()}usdt", "mgmt-fee-rate": 0.035}
-        return row
-
-    def _spot_market_symbols(self, call: Call) -> Any:
-        wanted = set(call.params.items("symbols"))
-        rows = [
-            self._spot_market_symbol(listing)
-            for listing in self._catalogue.all(Family.SPOT)
-            if not wanted or listing.native in wanted
-        ]
-        return Whole({"status": "ok", "data": rows, "ts": str(call.now_ms), "full": 1})
-
-    def _spot_market_symbol(self, listing: Listing) -> dict[str, Any]:
-        market = listing.market
-        least, most = _least(listing), _number(market.max_quantity)
-        at_market = _number(market.market_max_quantity)
-        row: dict[str, Any] = {
-            "symbol": listing.native,
-            "state": _SPOT_STATES.get(market.status, "suspend"),
-            "bc": listing.base.lower(),
-            "qc": listing.quote.lower(),
-            "pp": listing.price_digits,
-            "ap": listing.lot_digits,
-            "sp": "main",
-            "vp": 8,
-            "minoa": least,
-            "maxoa": most,
-            "minov": _number(market.min_notional),
-            "lominoa": least,
-            "lomaxoa": most,
-            "lomaxba": most,
-            "lomaxsa": most,
-            "smminoa": least,
-            "blmlt": 1.1,
-            "slmgt": 0.9,
-            "smmaxoa": at_market,
-            "bmmaxov": at_market,
-            "msormlt": 0.1,
-            "mbormlt": 0.1,
-            "maxov": 100000000,
-            "at": "enabled",
-            "tags": "",
-        }
-        if _leveraged(listing):
-            row |= {"u": f"{listing.base[:-2].lower()}usdt", "tags": "etp,nav,holdinglimit", "mfr": 0.035}
-        return row
-
-    def _spot_display_symbols(self, call: Call) -> Any:
-        rows = [
-            {
-                "tags": "",
-                "state": _SPOT_STATES.get(listing.market.status, "suspend"),
-                "sc": listing.native,
-                "bcdn": listing.base,
-                "qcdn": listing.quote,
-                "tpp": listing.price_digits,
-                "tap": listing.lot_digits,
-                "te": listing.market.status is MarketStatus.ACTIVE,
-                "sp": "main",
-                "bc": listing.base.lower(),
-                "qc": listing.quote.lower(),
-                "ttp": 8,
-                "dn": f"{listing.base}/{listing.quote}",
-            }
-            for listing in self._catalogue.all(Family.SPOT)
-        ]
-        return Whole({"status": "ok", "data": rows, "ts": str(call.now_ms), "full": 1})
-
-    def _spot_status(self, call: Call) -> Any:
-        return Whole({"code": 200, "message": "success", "data": {"marketStatus": 1}})
-
-    def _currencies(self, call: Call) -> Any:
-        found = {asset for one in self._catalogue.all(Family.SPOT) for asset in (one.base, one.quote)}
-        rows = [{"currency": asset.lower(), "instStatus": "normal", "chains": []} for asset in sorted(found)]
-        return Whole({"code": 200, "data": rows})
-
-    def _heartbeat(self, call: Call) -> Any:
-        kinds = ("", "swap_", "option_", "linear_swap_")
-        data: dict[str, Any] = {}
-        for kind in kinds:
-            data |= {f"{kind}heartbeat": 1, f"{kind}estimated_recovery_time": None}
-        return data
-
-    def _linear_info(self, call: Call) -> Any:
-        """Without `business_type` only perpetuals are listed."""
-        wanted = call.params.one_of("business_type", ("swap", "futures", "all"), "swap")
-        code = call.params.text("contract_code")
-        rows = []
-        for listing in self._catalogue.all(Family.LINEAR):
-            kind = "swap" if listing.market.expiry is None else "futures"
-            if wanted in (kind, "all") and code in (None, listing.native):
-                rows.append(self._contract_row(listing, call.now_ms) | _linear_keys(listing, kind))
-        return _rows_of(rows, code)
-
-    def _coin_swap_info(self, call: Call) -> Any:
-        code = call.params.text("contract_code")
-        rows = []
-        for listing in self._catalogue.all(Family.COIN_SWAP):
-            if code in (None, listing.native):
-                row = self._contract_row(listing, call.now_ms)
-                row.pop("delivery_date")
-                rows.append(row)
-        return _rows_of(rows, code)
-
-    def _coin_futures_info(self, call: Call) -> Any:
-        code, base = call.params.text("contract_code"), call.params.text("symbol")
-        rows = []
-        for listing in self._catalogue.all(Family.COIN_FUTURES):
-            if code in (None, listing.native) and base in (None, listing.base):
-                row = self._contract_row(listing, call.now_ms) | {"contract_type": listing.contract_type}
-                row["settlement_time"] = row.pop("settlement_date")
-                rows.append(row)
-        return _rows_of(rows, code or base)
-
-    def _contract_row(self, listing: Listing, now_ms: int) -> dict[str, Any]:
-        expiry = listing.market.expiry
-        return {
-            "symbol": listing.base,
-            "contract_code": listing.native,
-            "contract_size": double(listing.size),
-            "price_tick": _number(listing.market.tick_size),
-            "delivery_date": "" if expiry is None else f"20{listing.symbol.split('-')[4]}",
-            "delivery_time": "" if expiry is None else str(expiry),
-            "create_date": "20201021",
-            "contract_status": _CONTRACT_STATES.get(listing.market.status, 3),
-            "settlement_date": str((now_ms // _EIGHT_HOURS + 1) * _EIGHT_HOURS),
-        }
-
-    def _linear_elements(self, call: Call) -> Any:
-        code = call.params.text("contract_code")
-        rows: list[dict[str, Any]] = []
-        for listing in self._catalogue.all(Family.LINEAR):
-            if listing.market.expiry is not None or code not in (None, listing.native):
-                continue
-            tick, size = f"{listing.market.tick_size or 0:.18f}", f"{listing.size:.18f}"
-            limits = [
-                {"instrument_type": kind, "open": "999999.990000000000000000", "close": "999999.990000000000000000"}
-                for kind in (0, 1, 2)
-            ]
-            rows.append(
-                {
-                    "contract_code": listing.native,
-                    "funding_rate_cap": "0.003750000000000000",
-                    "funding_rate_floor": "-0.003750000000000000",
-                    "mode_type": 2,
-                    "swap_delivery_type": 3,
-                    "settle_period": 8,
-                    "instrument_index_code": listing.native,
-                    "price_ticks": [{"business_type": kind, "price": tick} for kind in (1, 2)],
-                    "instrument_values": [{"business_type": kind, "price": size} for kind in (1, 2)],
-                    "min_level": "1",
-                    "max_level": "200",
-                    "normal_limits": limits,
-                    "open_limits": limits,
-                }
-            )
-        return _rows_of(rows, code)
 
     # --- market data ---
 
@@ -404,7 +200,7 @@ class MarketData:
         for listing in self._chosen(family, call):
             tick = self._tick_of(listing, call.now_ms)
             tick.pop("mrid")
-            tick |= {"ts": call.now_ms, "symbol": listing.base, "contract_code": listing.native}
+            tick |= {"ts": call.now_ms} | _rolling_name(listing)
             for name in ("open", "close", "low", "high", "amount", "vol", "trade_turnover"):
                 if name in tick:
                     tick[name] = bytes(tick[name]).decode()
@@ -445,6 +241,25 @@ class MarketData:
         zero = dict.fromkeys(("amount", "volume", "value", "trade_amount", "trade_volume", "trade_turnover"), "0")
         return zero | {"contract_code": listing.native}
 
+    def _open_interests(self, family: Family, call: Call) -> Any:
+        """The sandbox does not count open contracts: all figures are 0."""
+        code, base = call.params.text("contract_code"), call.params.text("symbol")
+        rows: list[dict[str, Any]] = []
+        for listing in self._catalogue.all(family):
+            if code not in (None, listing.native) or (base or listing.base).upper() != listing.base:
+                continue
+            row: dict[str, Any] = dict.fromkeys(
+                ("volume", "amount", "trade_amount", "trade_volume", "trade_turnover"), 0
+            )
+            row |= {"symbol": listing.base, "contract_code": listing.native}
+            if family is not Family.COIN_SWAP:
+                row["contract_type"] = listing.contract_type
+            if family is Family.LINEAR:
+                kind = "swap" if listing.market.expiry is None else "futures"
+                row |= {"value": 0, "business_type": kind, "pair": listing.pair, "trade_partition": listing.quote}
+            rows.append(row)
+        return rows_of(rows, code or base)
+
     def _index(self, call: Call) -> Any:
         return [
             {
@@ -461,32 +276,9 @@ def _of(family: Family, handler: Any) -> Any:
     return lambda call: handler(family, call)
 
 
-def _number(value: Decimal | None) -> Any:
-    """JSON numbers as the listings have them: `1.0E-6`, `0.1`, `5`."""
-    if value is None:
-        return None
-    return int(value) if value == int(value) else double(value)
-
-
-def _least(listing: Listing) -> Any:
-    return _number(LISTED_BELOW_LOT.get(listing.native, listing.market.min_quantity))
-
-
-def _leveraged(listing: Listing) -> bool:
-    return listing.base[-2:] in ("3S", "3L")
-
-
-def _linear_keys(listing: Listing, kind: str) -> dict[str, Any]:
-    return {
-        "support_margin_mode": "all" if kind == "swap" else "cross",
-        "business_type": kind,
-        "pair": listing.pair,
-        "contract_type": listing.contract_type,
-        "trade_partition": listing.quote,
-    }
-
-
-def _rows_of(rows: list[dict[str, Any]], asked: str | None) -> list[dict[str, Any]]:
-    if asked is not None and not rows:
-        raise Refusal(1014, "This contract doesnt exist.")
-    return rows
+def _rolling_name(listing: Listing) -> dict[str, str]:
+    """Tickers name dated contracts by their rolling names; coin-margined ones as `symbol`."""
+    if listing.family is Family.COIN_FUTURES:
+        return {"symbol": Catalogue.alias(listing)}
+    dated = listing.market.expiry is not None
+    return {"contract_code": Catalogue.alias(listing) if dated else listing.native}

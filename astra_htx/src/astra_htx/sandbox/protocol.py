@@ -28,7 +28,8 @@ from astra_htx.sandbox.hub import Hub
 from astra_htx.sandbox.keys import KeyRefused, check_request, signing_hosts
 from astra_htx.sandbox.limits import Counter, Meter, SandboxLimits, too_many, usage_headers
 from astra_htx.sandbox.linear_rest import LinearAccount
-from astra_htx.sandbox.market_rest import SPOT, MarketData
+from astra_htx.sandbox.listings_rest import SPOT, MarketLists
+from astra_htx.sandbox.market_rest import MarketData
 from astra_htx.sandbox.markets import default_markets
 from astra_htx.sandbox.orders import OrderDesk
 from astra_htx.sandbox.refusals import family_of_host, refusal_of
@@ -84,6 +85,7 @@ class HtxSandbox(SandboxVenue):
         self._desk = OrderDesk(engine, self.catalogue)
         self._users = UserDesk(self._desk, self.limits)
         self.routes: Routes = {
+            **MarketLists(self.catalogue).routes(),
             **MarketData(engine, self.catalogue, self._hub.days).routes(),
             **SpotAccount(self._desk).routes(),
             **LinearAccount(self._desk).routes(),

@@ -15,7 +15,7 @@ from astra_htx.sandbox import spot_reports as reports
 from astra_htx.sandbox.calls import Call, Endpoint, Routes, names
 from astra_htx.sandbox.catalogue import Listing
 from astra_htx.sandbox.limits import Counter
-from astra_htx.sandbox.market_rest import SPOT
+from astra_htx.sandbox.listings_rest import SPOT
 from astra_htx.sandbox.orders import OrderDesk, Ticket, ticket_of
 from astra_htx.sandbox.refusals import refusal_of
 from astra_htx.sandbox.wire import Envelope, Family, Params, Refusal, Whole, missing, wrong

@@ -111,7 +111,7 @@ class DayTable:
     def of(self, symbol: str) -> Day:
         found = self._days.get(symbol)
         if found is None:
-            price = self._engine.mark_price(symbol)
+            price = self._engine.markets[symbol].floor_price(self._engine.mark_price(symbol))
             return Day(price, price, price, price)
         return found
 
