@@ -10,15 +10,8 @@ from astra.models.trades import Side
 from astra.sandbox import Account, OrderEvent
 from astra_kraken.sandbox import ids
 from astra_kraken.sandbox.calls import Call, DerivativesRoutes, Endpoint, names
-from astra_kraken.sandbox.derivatives_orders import (
-    DerivativesDesk,
-    Recorded,
-    event_type,
-    fill_uid,
-    order_uid,
-    tag_of,
-    waits,
-)
+from astra_kraken.sandbox.derivatives_events import event_type, fill_uid, order_uid, tag_of, waits
+from astra_kraken.sandbox.derivatives_orders import DerivativesDesk, Recorded
 from astra_kraken.sandbox.wire import at_least, parse_number
 
 _KNOWN = names("since before sort count tradeable continuation_token continuationToken")

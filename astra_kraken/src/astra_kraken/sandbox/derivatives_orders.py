@@ -13,9 +13,20 @@ from astra.models.trades import Side
 from astra.sandbox import Account, EngineEvent, EngineFill, EngineOrder, Exchange, NewOrder, OrderEvent, Reject
 from astra_kraken.sandbox import ids
 from astra_kraken.sandbox.catalogue import Catalogue, DerivativesListing
+from astra_kraken.sandbox.derivatives_events import (
+    ZERO,
+    Tag,
+    ended_event,
+    execution_events,
+    order_body,
+    order_uid,
+    placed_event,
+    side_text,
+    tag_of,
+)
+from astra_kraken.sandbox.switch import Switch
 from astra_kraken.sandbox.wire import DerivativesRefusal, Params, millis, number, parse_time
 
-ZERO = Decimal(0)
 _LONGEST_CLIENT_ID = 100
 _JOURNAL_KEPT = 5000
 _CLIENT_IDS_KEPT = 20_000
@@ -25,130 +36,11 @@ _PROTECTION = Decimal("0.01")
 ORDER_TYPES = ("lmt", "post", "ioc", "mkt", "stp", "take_profit", "trailing_stop", "fok")
 
 
-class Tag(msgspec.Struct, eq=False):
-    """What the venue remembers of an order and the engine does not."""
-
-    kind: str
-    """`orderType` as it was sent."""
-    signal: str = "last"
-    reason: str | None = None
-    """Why it was cancelled: the `reason` of the stream."""
-
-
 class Recorded(msgspec.Struct, frozen=True):
     """An entry of an account's order journal."""
 
     number: int
     event: OrderEvent
-
-
-def tag_of(order: EngineOrder) -> Tag:
-    if isinstance(order.tag, Tag):
-        return order.tag
-    kind = "stp" if order.type.is_conditional else "post" if order.post_only else "lmt"
-    return Tag(kind)
-
-
-def order_uid(order_id: int) -> str:
-    return ids.uuid_of(ids.ORDER, order_id)
-
-
-def fill_uid(fill: EngineFill) -> str:
-    return ids.uuid_of(ids.EXECUTION, ids.fill_number(fill.order_id, fill.trade_id))
-
-
-def waits(order: EngineOrder) -> bool:
-    """A conditional order that was not triggered (yet)."""
-    return order.type.is_conditional and not order.triggered
-
-
-def event_type(order: EngineOrder) -> str:
-    """`type` in the events of REST: a market order is an `ioc` at its protection price."""
-    kind = tag_of(order).kind
-    if waits(order):
-        return kind
-    if kind in ("stp", "take_profit"):
-        return "lmt" if order.type.has_price else "ioc"
-    return "ioc" if kind == "mkt" else kind
-
-
-def side_text(side: Side) -> str:
-    return "buy" if side is Side.BUY else "sell"
-
-
-def order_body(listing: DerivativesListing, order: EngineOrder, filled: Decimal | None = None) -> dict[str, Any]:
-    """An order in the events of REST (`filled`: as it stood at another moment)."""
-    body: dict[str, Any] = {
-        "orderId": order_uid(order.id),
-        "cliOrdId": order.client_order_id,
-        "type": event_type(order),
-        "symbol": listing.native,
-        "side": side_text(order.side),
-        "quantity": number(order.quantity),
-        "filled": number(order.filled if filled is None else filled),
-        "limitPrice": None if order.price is None else number(order.price),
-        "reduceOnly": order.reduce_only,
-        "timestamp": millis(order.created),
-        "lastUpdateTimestamp": millis(order.updated),
-    }
-    if order.stop_price is not None:
-        body["stopPrice"] = number(order.stop_price)
-    return body
-
-
-def trigger_body(listing: DerivativesListing, order: EngineOrder) -> dict[str, Any]:
-    """A conditional order that waits, in the events of REST."""
-    assert order.stop_price is not None
-    rises = (order.type in (OrderType.STOP_LIMIT, OrderType.STOP_MARKET)) == (order.side is Side.BUY)
-    return {
-        "uid": order_uid(order.id),
-        "clientId": order.client_order_id,
-        "type": "lmt" if order.type.has_price else "ioc",
-        "symbol": listing.native,
-        "side": side_text(order.side),
-        "quantity": number(order.quantity),
-        "limitPrice": None if order.price is None else number(order.price),
-        "triggerPrice": number(order.stop_price),
-        "triggerSide": "trigger_above" if rises else "trigger_below",
-        "triggerSignal": f"{tag_of(order).signal}_price",
-        "reduceOnly": order.reduce_only,
-        "timestamp": millis(order.created),
-        "lastUpdateTimestamp": millis(order.updated),
-    }
-
-
-def placed_event(listing: DerivativesListing, order: EngineOrder) -> dict[str, Any]:
-    event: dict[str, Any] = {"type": "PLACE", "reducedQuantity": None}
-    if waits(order):
-        return event | {"orderTrigger": trigger_body(listing, order)}
-    return event | {"order": order_body(listing, order, ZERO)}
-
-
-def execution_events(listing: DerivativesListing, order: EngineOrder, since: int = 0) -> list[dict[str, Any]]:
-    """One a fill (from number `since` on), each with the order as it was before."""
-    filled = sum((fill.quantity for fill in order.fills[:since]), ZERO)
-    events = []
-    for fill in order.fills[since:]:
-        events.append(
-            {
-                "type": "EXECUTION",
-                "executionId": fill_uid(fill),
-                "price": number(fill.price),
-                "amount": number(fill.quantity),
-                "orderPriorEdit": None,
-                "orderPriorExecution": order_body(listing, order, filled),
-                "takerReducedQuantity": None,
-            }
-        )
-        filled += fill.quantity
-    return events
-
-
-def ended_event(listing: DerivativesListing, order: EngineOrder) -> dict[str, Any]:
-    """CANCEL, as the answers to cancels have it."""
-    if waits(order):
-        return {"uid": order_uid(order.id), "orderTrigger": trigger_body(listing, order), "type": "CANCEL"}
-    return {"uid": order_uid(order.id), "order": order_body(listing, order), "type": "CANCEL"}
 
 
 def status_of_reject(reject: Reject, *, editing: bool = False) -> str:
@@ -183,7 +75,7 @@ class DerivativesDesk:
         self._journals: dict[str, deque[Recorded]] = {}
         self._used_ids: dict[str, dict[str, None]] = {}
         self._entries = 0
-        self._timers: dict[str, tuple[Account, int]] = {}
+        self.switch = Switch()
 
     def heard(self, event: EngineEvent) -> None:
         if isinstance(event, OrderEvent) and event.order.market in self.catalogue.derivatives:
@@ -425,22 +317,10 @@ class DerivativesDesk:
             "orderEvents": [ended_event(self.listing_of(order), order) for order in orders],
         }
 
-    # --- dead man's switch ---
-
-    def set_timer(self, account: Account, timeout_s: int, now_ms: int) -> int | None:
-        """Cancel everything unless called again in time; 0 disarms. Gives when it strikes."""
-        if timeout_s == 0:
-            self._timers.pop(account.name, None)
-            return None
-        strikes = now_ms + timeout_s * 1000
-        self._timers[account.name] = (account, strikes)
-        return strikes
-
-    def run_timers(self, now_ms: int) -> None:
-        for name, (account, strikes) in list(self._timers.items()):
-            if now_ms >= strikes:
-                del self._timers[name]
-                self.cancel_all(account, None, now_ms, "dead_man_switch")
+    def run_switch(self, now_ms: int) -> None:
+        """Cancel the orders of those whose dead man's switch strikes."""
+        for account in self.switch.due(now_ms):
+            self.cancel_all(account, None, now_ms, "dead_man_switch")
 
 
 def check_process_before(params: Params, now_ms: int) -> None:

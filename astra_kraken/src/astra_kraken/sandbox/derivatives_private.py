@@ -13,16 +13,8 @@ from astra.models.trades import Side
 from astra.sandbox import Account, EngineBalance, EngineFill, EngineOrder, EnginePosition, Exchange
 from astra_kraken.sandbox.calls import Call, DerivativesRoutes, Endpoint, names
 from astra_kraken.sandbox.catalogue import Catalogue, DerivativesListing, altname_of
-from astra_kraken.sandbox.derivatives_orders import (
-    ZERO,
-    DerivativesDesk,
-    check_process_before,
-    fill_uid,
-    order_uid,
-    side_text,
-    tag_of,
-    waits,
-)
+from astra_kraken.sandbox.derivatives_events import ZERO, fill_uid, order_uid, side_text, tag_of, waits
+from astra_kraken.sandbox.derivatives_orders import DerivativesDesk, check_process_before
 from astra_kraken.sandbox.derivatives_public import PREFIX
 from astra_kraken.sandbox.wire import (
     DerivativesRefusal,
@@ -158,7 +150,7 @@ class DerivativesPrivate:
         timeout = call.params.number("timeout")
         if timeout is None or not 0 <= timeout <= 86_400 or timeout % 1:
             raise DerivativesRefusal("invalidArgument: timeout")
-        strikes = self._desk.set_timer(call.account, int(timeout), call.now_ms)
+        strikes = self._desk.switch.arm(call.account, int(timeout), call.now_ms)
         trigger = "0" if strikes is None else millis(strikes)
         return {"status": {"currentTime": millis(call.now_ms), "triggerTime": trigger}}
 

@@ -19,7 +19,8 @@ from astra.sandbox import (
 )
 from astra_kraken.sandbox import ids
 from astra_kraken.sandbox.catalogue import altname_of
-from astra_kraken.sandbox.derivatives_orders import DerivativesDesk, fill_uid, order_uid, tag_of, waits
+from astra_kraken.sandbox.derivatives_events import fill_uid, order_uid, tag_of, waits
+from astra_kraken.sandbox.derivatives_orders import DerivativesDesk
 from astra_kraken.sandbox.derivatives_private import Wallets, unrealised
 from astra_kraken.sandbox.markets import SPOT
 from astra_kraken.sandbox.wire import number, rounded

@@ -36,9 +36,10 @@ from astra_kraken.sandbox.keys import Keys
 from astra_kraken.sandbox.limits import Meter, SandboxLimits
 from astra_kraken.sandbox.markets import DERIVATIVES, SPOT, default_markets, wallet_of
 from astra_kraken.sandbox.spot_account import SpotAccount
+from astra_kraken.sandbox.spot_commands import SpotCommands
 from astra_kraken.sandbox.spot_feeds import SpotHub
+from astra_kraken.sandbox.spot_lookups import SpotLookUps
 from astra_kraken.sandbox.spot_orders import SpotDesk, refusal_of
-from astra_kraken.sandbox.spot_private import SpotOrders
 from astra_kraken.sandbox.spot_public import SpotPublic
 from astra_kraken.sandbox.spot_session import SpotSession
 from astra_kraken.sandbox.spot_trading import StreamTrading
@@ -81,14 +82,14 @@ class KrakenSandbox(SandboxVenue):
         self._spot_hub = SpotHub(engine, self.catalogue, statistics, self.now_ms)
         self._spot_users = SpotUsers(self._spot_desk)
         self._trading = StreamTrading(self._spot_desk)
-        self._spot_orders = SpotOrders(self._spot_desk)
         self._desk = DerivativesDesk(engine, self.catalogue)
         wallets = Wallets(engine, self.catalogue)
         self._hub = DerivativesHub(engine, self.catalogue, statistics, self.now_ms)
         self._users = DerivativesUsers(self._desk, wallets, self.now_ms)
         self.spot_routes: SpotRoutes = {
             **SpotPublic(engine, self.catalogue, statistics).routes(),
-            **self._spot_orders.routes(),
+            **SpotCommands(self._spot_desk).routes(),
+            **SpotLookUps(self._spot_desk).routes(),
             **SpotAccount(self._spot_desk, self.keys).routes(),
         }
         self.derivatives_routes: DerivativesRoutes = {
@@ -140,8 +141,8 @@ class KrakenSandbox(SandboxVenue):
 
     def advance(self, now_ms: int) -> None:
         """Do what is due: dead man's switches, tickers, changes of accounts."""
-        self._spot_desk.run_timers(now_ms)
-        self._desk.run_timers(now_ms)
+        self._spot_desk.run_switch(now_ms)
+        self._desk.run_switch(now_ms)
         self._hub.tick(now_ms)
         self._users.tick(now_ms)
 

@@ -15,6 +15,7 @@ from astra.sandbox import Account, EngineFill, EngineOrder, Exchange, NewOrder, 
 from astra_kraken.sandbox import ids
 from astra_kraken.sandbox.catalogue import Catalogue, SpotListing
 from astra_kraken.sandbox.limits import Meter, amend_cost, cancel_cost, edit_cost
+from astra_kraken.sandbox.switch import Switch
 from astra_kraken.sandbox.wire import SpotRefusal
 
 ZERO = Decimal(0)
@@ -129,7 +130,7 @@ class SpotDesk:
         self._refused: dict[str, dict[int, EngineOrder]] = {}
         self._next_refused = _FIRST_REFUSED
         self._amendments = 0
-        self._timers: dict[str, tuple[Account, int]] = {}
+        self.switch = Switch()
 
     # --- look-ups ---
 
@@ -335,22 +336,10 @@ class SpotDesk:
         except Reject as reject:
             raise refusal_of(reject) from None
 
-    # --- dead man's switch ---
-
-    def set_timer(self, account: Account, timeout_s: int, now_ms: int) -> int | None:
-        """Cancel everything unless called again in time; 0 disarms. Gives when it strikes."""
-        if timeout_s == 0:
-            self._timers.pop(account.name, None)
-            return None
-        strikes = now_ms + timeout_s * 1000
-        self._timers[account.name] = (account, strikes)
-        return strikes
-
-    def run_timers(self, now_ms: int) -> None:
-        for name, (account, strikes) in list(self._timers.items()):
-            if now_ms >= strikes:
-                del self._timers[name]
-                self.cancel(account, self.open_orders(account), now_ms, "Cancel all orders after")
+    def run_switch(self, now_ms: int) -> None:
+        """Cancel the orders of those whose dead man's switch strikes."""
+        for account in self.switch.due(now_ms):
+            self.cancel(account, self.open_orders(account), now_ms, "Cancel all orders after")
 
 
 def time_in_force(text: str | None, expire_ms: int | None) -> TimeInForce:

@@ -245,7 +245,7 @@ class StreamTrading:
         timeout = params.get("timeout")
         if type(timeout) is not int or not 0 <= timeout <= 86_400:
             raise SpotRefusal("EGeneral:Invalid arguments:timeout")
-        strikes = self.desk.set_timer(account, timeout, now_ms)
+        strikes = self.desk.switch.arm(account, timeout, now_ms)
         trigger = "0" if strikes is None else whole_seconds(strikes)
         return [{"currentTime": whole_seconds(now_ms), "triggerTime": trigger}]
 
