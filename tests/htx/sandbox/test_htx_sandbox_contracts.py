@@ -170,6 +170,8 @@ class TestLinearOrders:
         venue.contracts("POST", "/v5/trade/cancel_all_orders")
         (row,) = venue.contracts("GET", "/v5/trade/order/history", sent | {"state": "canceled"})["data"]
         assert row["order_id"] == order_id
+        assert row["id"] != order_id  # the query's own, to page by
+        assert venue.contracts("GET", "/v5/trade/order/history", sent | {"from": row["id"]})["data"] == []
 
     def test_the_dead_mans_switch(self, venue: Any) -> None:
         linear_id(venue.place_linear("buy", "5", "50000"))
@@ -279,6 +281,11 @@ class TestLinearPushes:
         assert code(topic="nothing", contract_code="*") == 2010
         assert (code(topic="orders", contract_code="*"), code(topic="orders", contract_code="*")) == (0, 2014)
         assert code(op="unsub", topic="orders", contract_code="BTC-USDT") == 2012
+        assert (code(topic="trade", contract_code="btc-usdt"), code(op="unsub", topic="trade", contract_code="*")) == (
+            0,
+            0,
+        )
+        assert client.session.subscribed == 1
 
     def test_public_topics_want_no_login(self, venue: Any, captured_frames: Any, unlike: Any) -> None:
         client = venue.connect("derivatives_stream", "/center-notification")
@@ -423,6 +430,13 @@ class TestCoinOrders:
         ]
         assert len({row["match_id"] for row in rows}) == 1
         assert len({row["id"] for row in rows}) == 2
+
+    def test_the_dead_mans_switch(self, venue: Any) -> None:
+        coin_id(venue.place_coin("buy", "open", 1, 50000))
+        answer = venue.contracts("POST", "/swap-api/v1/swap-cancel-after", {"on_off": 1})
+        assert (answer["code"], answer["data"]["trigger_time"]) == (200, venue.clock.ms + 5000)
+        venue.connect("derivatives_stream", "/swap-ws").after(5000)
+        assert venue.engine.open_orders(venue.account) == []
 
 
 class TestCoinPushes:

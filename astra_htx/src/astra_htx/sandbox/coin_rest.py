@@ -87,7 +87,13 @@ class CoinAccount:
         add(f"v1/{noun}_fee", self._fees, key)
         add(f"v1/{noun}_switch_lever_rate", self._switch, f"{key} lever_rate", command=True)
         dashed = "v1/contract-cancel-after" if self._futures else "v1/swap-cancel-after"
-        add(dashed, lambda call: set_countdown(self._desk, call, self._family), "on_off time_out", command=True)
+        add(
+            dashed,
+            lambda call: set_countdown(self._desk, call, self._family),
+            "on_off time_out",
+            command=True,
+            envelope=Envelope.V3,
+        )
         page = "contract trade_type start_time end_time direct from_id page_size" + (" symbol" * self._futures)
         v3 = Envelope.V3
         add(f"v3/{noun}_hisorders", self._history, f"{page} type status sort_by", envelope=v3)

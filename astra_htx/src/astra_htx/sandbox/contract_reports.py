@@ -15,6 +15,7 @@ from astra_htx.sandbox.wire import Family, bare
 
 ZERO = Decimal(0)
 _V5_FILL_BASE = 1_513_834_754_000_000_000
+_HISTORY_OFFSET = 117_612_608
 _QUERY_BASE = 2_424_000_000
 
 
@@ -108,19 +109,28 @@ def v5_order(desk: OrderDesk, order: EngineOrder, account: Account, *, pushed: b
     return {"id": order_id} | row | {"price_protect": False}
 
 
+def v5_history_order(desk: OrderDesk, order: EngineOrder, account: Account) -> dict[str, Any]:
+    """An order of the history: its `id` is that of the query, no order id."""
+    return v5_order(desk, order, account) | {"id": str(v5_history_id(desk, order))}
+
+
+def v5_history_id(desk: OrderDesk, order: EngineOrder) -> int:
+    return desk.native_id(order) + _HISTORY_OFFSET
+
+
 def _cancel_reason(order: EngineOrder, ticket: Ticket) -> str | None:
     if not ended(order):
         return None
     if ticket.refused:
-        return "post_only order would be executed immediately"
+        return "limit-maker order cancellation"
     reasons = {
-        "ioc": "ioc order not filled immediately",
-        "fok": "fok order cannot be filled",
-        "no-liquidity": "no liquidity",
-        "self-trade": "self match prevention",
-        "reduce-only": "reduce only order without position",
+        "ioc": "ioc order cancellation",
+        "fok": "fok order cancellation",
+        "no-liquidity": "Order cancelation due to no matching orders",
+        "self-trade": "Self trading prevention",
+        "reduce-only": "Order cancelation by system",
     }
-    return reasons.get(order.reason or "", "user canceled")
+    return reasons.get(order.reason or "", "Limit order cancelation by the client")
 
 
 def v5_fill(desk: OrderDesk, fill: EngineFill, account: Account) -> dict[str, Any]:

@@ -127,12 +127,15 @@ class NotificationSession(PrivateSession):
         raise NotImplementedError
 
     def _toggle(self, frame: dict[str, Any], key: tuple[str, str], now_ms: int, **more: Any) -> bool:
-        """Keep or drop the subscription; True if it is a new one."""
+        """Keep or drop the subscription; True if it is a new one. `*` drops all of a topic, but one contract is not
+        dropped from a subscription to `*`."""
         if frame["op"] == "unsub":
-            if key not in self._topics:
+            topic, contract = key
+            gone = {one for one in self._topics if one == key or (one[0] == topic and contract == "*")}
+            if not gone:
                 self._refuse(frame, 2012, "The topic is not subscribed.", now_ms)
                 return False
-            self._topics.discard(key)
+            self._topics -= gone
             self._answer(frame, now_ms, 0, **more)
             return False
         if key in self._topics:

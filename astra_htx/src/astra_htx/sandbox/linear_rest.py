@@ -92,7 +92,7 @@ class LinearAccount:
         add("GET", "/v5/trade/order", self._one, f"{named} margin_mode")
         add("GET", "/v5/trade/order/opens", self._open, f"{named} margin_mode from limit direct")
         page = "start_time end_time from limit direct"
-        add("GET", "/v5/trade/order/history", self._history, f"contract_code margin_mode state type {page}")
+        add("GET", "/v5/trade/order/history", self._history, f"contract_code margin_mode state type price_match {page}")
         add("GET", "/v5/trade/order/details", self._fills, f"contract_code order_id {page}")
         return routes
 
@@ -424,8 +424,8 @@ class LinearAccount:
             and (not states or reports.v5_state(order) in states)
             and (not types or reports.v5_order(self._desk, order, call.account)["type"] in types)
         ]
-        page = self._page(matching, self._desk.native_id, params)
-        return [reports.v5_order(self._desk, order, call.account) for order in page]
+        page = self._page(matching, lambda order: reports.v5_history_id(self._desk, order), params)
+        return [reports.v5_history_order(self._desk, order, call.account) for order in page]
 
     def _fills(self, call: Call) -> Any:
         """The last three days'."""
