@@ -323,7 +323,6 @@ class DerivativesPrivate:
             "currency": name,
             "balances": balances,
             "auxiliary": {
-                "usd": 0,
                 "pv": number(total + profit),
                 "pnl": number(profit),
                 "af": number(total - locked),
