@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
+from astra.errors import OrderOutcomeUnknown
 from astra.models.credentials import Credentials
 from astra.models.protocols import Clock
 from astra.net.http import Request, Response, Sign
@@ -152,6 +153,10 @@ class SpotRest(RestApi):
         """`POST /0/private/<name>`, a request that reads; it adds `calls` to the key's counter."""
         return await self.read(_inner(decode), self._request(name, encoded(params), {CALLS: calls}), credentials)
 
+    async def asked(self, decode: Decode[T], name: str, body: bytes, credentials: Credentials) -> T:
+        """Like `private`, with parameters as JSON."""
+        return await self.read(_inner(decode), self._request(name, body, {CALLS: 1}), credentials)
+
     async def command(
         self,
         decode: Decode[T],
@@ -178,12 +183,36 @@ class SpotRest(RestApi):
             order_id=order_id,
             places=places,
         )
-        return self.understood(_inner(decode), request, Response(200, {}, answer))
+        return commanded(_inner(decode), answer, self.exchange, market, operation, client_order_id, order_id)
 
     def _request(self, name: str, body: str | bytes, costs: Mapping[Any, float]) -> Request:
         headers = {CONTENT_TYPE: JSON} if isinstance(body, bytes) else {}
         text = body if isinstance(body, bytes) else body.encode()
         return Request("POST", f"/0/private/{name}", body=text, headers=headers, costs=costs)
+
+
+def commanded(
+    decode: Decode[T],
+    answer: bytes,
+    exchange: str,
+    market: str,
+    operation: str,
+    client_order_id: str | None,
+    order_id: str | None,
+) -> T:
+    """The answer to a command, decoded. One that is not understood leaves the outcome unknown: it was no refusal."""
+    try:
+        return decode(answer)
+    except msgspec.DecodeError as error:
+        reason = str(error)
+    raise OrderOutcomeUnknown(
+        f"the answer to {operation} has another shape than documented: {reason}",
+        exchange=exchange,
+        market=market,
+        operation=operation,
+        client_order_id=client_order_id,
+        order_id=order_id,
+    )
 
 
 def _inner(decode: Decode[T]) -> Decode[T]:
@@ -202,7 +231,9 @@ PREFIX: Final = "/derivatives/api/v3"
 class DerivativesRest(RestApi):
     """`/derivatives/api/v3` and `/api/history`."""
 
-    EXPIRING: Final = frozenset({f"{PREFIX}/{name}" for name in ("sendorder", "editorder")})
+    EXPIRING: Final = frozenset(
+        {f"{PREFIX}/{name}" for name in ("sendorder", "editorder", "cancelorder", "batchorder")}
+    )
 
     def __init__(self, exchange: str, settings: KrakenSettings, clock: Clock, **options: Any) -> None:
         buckets = (
@@ -284,7 +315,7 @@ class DerivativesRest(RestApi):
             places=places,
             conditional=unproven,
         )
-        return self.understood(decode, request, Response(200, {}, answer))
+        return commanded(decode, answer, self.exchange, market, operation, client_order_id, order_id)
 
 
 class Rest:
@@ -306,3 +337,8 @@ class Rest:
         }
         self.spot = SpotRest(exchange, settings, clock, **options)
         self.derivatives = DerivativesRest(exchange, settings, clock, **options)
+
+    async def aclose(self) -> None:
+        """Close all connections; idempotent."""
+        await self.spot.aclose()
+        await self.derivatives.aclose()

@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 import msgspec
 
 from astra.families import FamilyTrading, FamilyVenue
+from astra.hookspecs import hookimpl
 from astra.models.markets import Market
 from astra.models.orders import OrderOptions
 from astra.models.protocols import Host
+from astra.trading.checks import ClientIdRule
 from astra.venue import VenueSettings
 from astra_kraken.feed import KrakenFeed
 from astra_kraken.history import History
@@ -25,7 +27,11 @@ from astra_kraken.markets import (
     unhurried,
 )
 from astra_kraken.rest import Rest
-from astra_kraken.settings import PRODUCTS, SPOT, KrakenOrderOptions, KrakenSettings
+from astra_kraken.settings import DERIVATIVES, PRODUCTS, SPOT, KrakenOrderOptions, KrakenSettings
+from astra_kraken.tickets import Tickets
+from astra_kraken.trading.derivatives import DerivativesTrading
+from astra_kraken.trading.spot import SpotTrading
+from astra_kraken.trading.terms import DERIVATIVES_CLIENT_IDS, SPOT_CLIENT_IDS
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +50,14 @@ class KrakenVenue(FamilyVenue):
     code = "KRAKEN"
     settings_model: ClassVar[type[VenueSettings]] = KrakenSettings
     products = PRODUCTS
-    families: ClassVar[Mapping[str, type[FamilyTrading]]] = {}
+    families: ClassVar[Mapping[str, type[FamilyTrading]]] = {SPOT: SpotTrading, DERIVATIVES: DerivativesTrading}
     order_options: ClassVar[type[OrderOptions] | None] = KrakenOrderOptions
     asset_spellings = SPELLINGS
+    client_ids: ClassVar[Mapping[str, ClientIdRule]] = {
+        SPOT: SPOT_CLIENT_IDS,
+        DERIVATIVES: DERIVATIVES_CLIENT_IDS,
+    }
+    account_products = PRODUCTS
     settings: KrakenSettings
     history: History
 
@@ -55,8 +66,20 @@ class KrakenVenue(FamilyVenue):
         self.pairs = SpotPairs()
         self.rest = Rest(self.code, settings, host.clock, self.unknown_market, http_transport)
         self.history = History(self.rest, self.pairs, host.clock)
-        self.feed = KrakenFeed(settings, self.pairs)
-        self.parts = {}
+        self.tickets = Tickets(self.rest, self.markets)
+        self.feed = KrakenFeed(settings, self.pairs, self.markets.peek_native, self.unknown_market)
+        parts: Mapping[str, FamilyTrading] = {
+            SPOT: SpotTrading(self.rest.spot, self.markets).bind(self.pairs),
+            DERIVATIVES: DerivativesTrading(self.rest.derivatives, self.markets).bind(self.rest.spot),
+        }
+        self.parts = {product: parts[product] for product in settings.products}
+
+    @hookimpl
+    async def shutdown(self, host: Host) -> None:
+        await self.rest.aclose()
+
+    def venue_now_ms(self) -> int:
+        return self.rest.spot.clock.now_ms()
 
     async def load_markets(self, product: str) -> Sequence[Market]:
         markets: list[Market] = []

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
+from astra.errors import AuthenticationError
+from astra.models.credentials import ApiKey, Credentials
+from astra.models.markets import Market
 from astra.models.orderbook import Integrity
 from astra.streams.feed import (
     BookRules,
@@ -15,20 +21,37 @@ from astra.streams.feed import (
     Session,
     Ticket,
 )
+from astra_kraken.feed.accounts import SpotAccountSession
 from astra_kraken.feed.checksum import PairChecks
 from astra_kraken.feed.derivatives import DerivativesSession
-from astra_kraken.feed.endpoints import SPOT_MARKETS, endpoint
+from astra_kraken.feed.derivatives_accounts import DerivativesAccountSession
+from astra_kraken.feed.endpoints import DERIVATIVES_ACCOUNT, SPOT_ACCOUNT, SPOT_MARKETS, endpoint
 from astra_kraken.feed.spot import SpotSession
 from astra_kraken.markets import SpotPairs
-from astra_kraken.settings import SPOT, KrakenSettings
+from astra_kraken.settings import DERIVATIVES, SPOT, KrakenSettings
+from astra_kraken.signing import challenge_signature, secret_of
+
+MarketLookup = Callable[[str, str], Market | None]
+"""(product, native symbol) -> market, from what is loaded."""
 
 
 class KrakenFeed(Feed):
-    """The stream protocols of Spot and of derivatives."""
+    """The stream protocols of Spot and of derivatives.
 
-    def __init__(self, settings: KrakenSettings, pairs: SpotPairs) -> None:
+    `market_of` finds the markets that account events name; `unknown_market` is told of those it does not find.
+    """
+
+    def __init__(
+        self,
+        settings: KrakenSettings,
+        pairs: SpotPairs,
+        market_of: MarketLookup = lambda product, native_symbol: None,
+        unknown_market: Callable[[], None] = lambda: None,
+    ) -> None:
         self._settings = settings
         self._pairs = pairs
+        self._market_of = market_of
+        self._unknown_market = unknown_market
         self._checks: dict[str, PairChecks] = {}
 
     def endpoint(self, channel: Channel) -> Endpoint:
@@ -37,7 +60,18 @@ class KrakenFeed(Feed):
     def session(self, endpoint: Endpoint, outlet: Outlet, ticket: Ticket | None) -> Session:
         if endpoint.name == SPOT_MARKETS:
             return SpotSession(endpoint, outlet, ticket, self._settings.spot_book_depth, self.checks_of)
+        if endpoint.name == SPOT_ACCOUNT:
+            return SpotAccountSession(endpoint, outlet, ticket, partial(self._market, SPOT))
+        if endpoint.name == DERIVATIVES_ACCOUNT:
+            market_of = partial(self._market, DERIVATIVES)
+            return DerivativesAccountSession(endpoint, outlet, ticket, market_of, derivatives_key, signed_challenge)
         return DerivativesSession(endpoint, outlet, ticket)
+
+    def _market(self, product: str, native_symbol: str) -> Market | None:
+        market = self._market_of(product, native_symbol)
+        if market is None:
+            self._unknown_market()
+        return market
 
     def checks_of(self, channel: Channel) -> PairChecks:
         """The checksum state of a market: it outlives connections."""
@@ -73,3 +107,17 @@ class KrakenFeed(Feed):
             audit_every_s=None,
             engine_ids=True,
         )
+
+
+def derivatives_key(credentials: Credentials) -> ApiKey:
+    """The account's key for derivatives. Raises `AuthenticationError` when it has none."""
+    key = credentials.key_for(DERIVATIVES)
+    if key is None:
+        raise AuthenticationError(
+            f"account {credentials.account!r} has no API key for {DERIVATIVES}", exchange=credentials.exchange
+        )
+    return key
+
+
+def signed_challenge(key: ApiKey, challenge: str) -> str:
+    return challenge_signature(secret_of(key), challenge)

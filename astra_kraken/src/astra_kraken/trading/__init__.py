@@ -1,0 +1,1 @@
+"""Orders and accounts: requests out, answers in."""

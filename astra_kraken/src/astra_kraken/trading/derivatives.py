@@ -1,0 +1,572 @@
+"""Orders, accounts and positions of derivatives (`/derivatives/api/v3`, `/api/history/v3`).
+
+An order that is filled at once is never listed as open, and a look-up forgets orders five seconds after their end:
+from then on only the account's history tells what became of them. Rules: docs.kraken.com "Futures REST", Order
+Management, History.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from astra.errors import BadRequest, OrderNotFound, OrderOutcomeUnknown, UnsupportedOperation, VenueError
+from astra.families import RESOLVE_MARGIN_MS, FamilyTrading, in_order
+from astra.models.accounts import Balance, Fees, Position
+from astra.models.credentials import Credentials
+from astra.models.markets import Market
+from astra.models.orders import (
+    Fill,
+    MarginMode,
+    Order,
+    OrderChange,
+    OrderRef,
+    OrderRequest,
+    OrderStatus,
+    OrderType,
+    TimeInForce,
+)
+from astra.rest import Placement, Value, plain
+from astra.symbols import AssetType
+from astra.trading.checks import native_quantity
+from astra.trading.native import make_order, status_of
+from astra_kraken.errors import ACCEPTED, derivatives_meaning, refused_status
+from astra_kraken.markets import native_symbol
+from astra_kraken.rest import DerivativesRest, SpotRest
+from astra_kraken.settings import KrakenOrderOptions
+from astra_kraken.trading.derivatives_rows import (
+    LOOK_UP_STATUS,
+    CommandAnswer,
+    CommandStatus,
+    Element,
+    HistoryOrder,
+    decode_accounts,
+    decode_anything,
+    decode_change,
+    decode_command,
+    decode_executed,
+    decode_fills,
+    decode_history,
+    decode_open_orders,
+    decode_positions,
+    decode_status,
+    decode_tickers,
+    is_meant,
+    milliseconds,
+    past_order,
+)
+from astra_kraken.trading.spot import decode_volume
+from astra_kraken.trading.terms import (
+    average_fill,
+)
+
+Parameters = list[tuple[str, Value | None]]
+
+BATCH = 10
+CANCEL_BATCH = 50
+PAGE = 100
+MAX_PAGES = 50
+HISTORY_PAGE = 500
+LEAVES_NOTHING = frozenset({"mkt", "ioc", "fok"})
+"""Types of which nothing rests: what is not filled at once is gone."""
+
+
+class DerivativesTrading(FamilyTrading):
+    """Trading on derivatives."""
+
+    title = "Kraken derivatives"
+    options_model = KrakenOrderOptions
+    fees_by_market = True
+    rest: DerivativesRest
+    spot: SpotRest
+
+    def bind(self, spot: SpotRest) -> DerivativesTrading:
+        """With Spot's API, which tells the fees of derivatives too."""
+        self.spot = spot
+        return self
+
+    @property
+    def command_window_ms(self) -> int:
+        return self.rest.window_ms
+
+    # -- placing ------------------------------------------------------------------------------------------------
+
+    def order_params(self, market: Market, order: OrderRequest) -> Parameters:
+        """The parameters of `sendorder`. Raises `UnsupportedOperation` for what derivatives do not take."""
+        options = self.options(order, trigger=order.type.is_conditional)
+        if order.quote_quantity is not None:
+            raise self.unsupported("orders by quoteQuantity; give quantity or contracts")
+        return [
+            ("orderType", self._type(order)),
+            ("symbol", market.native_symbol),
+            ("side", order.side.value.lower()),
+            ("size", native_quantity(market, order)),
+            ("limitPrice", order.price),
+            ("stopPrice", order.stop_price),
+            ("triggerSignal", options.trigger),
+            ("reduceOnly", True if order.reduce_only else None),
+            ("cliOrdId", order.client_order_id),
+        ]
+
+    def _type(self, order: OrderRequest) -> str:
+        if order.type is OrderType.MARKET:
+            self.check_market_time_in_force(order)
+            return "mkt"
+        if order.type.is_conditional:
+            if order.time_in_force not in (None, TimeInForce.GTC):
+                raise self.unsupported(f"time in force {order.time_in_force} for {order.type} orders")
+            if order.post_only:
+                raise self.unsupported(f"post-only {order.type} orders")
+            return "stp" if order.type in (OrderType.STOP_LIMIT, OrderType.STOP_MARKET) else "take_profit"
+        if order.post_only:
+            self.resting_time_in_force(order)
+            return "post"
+        force = self.resting_time_in_force(order)
+        return {TimeInForce.IOC: "ioc", TimeInForce.FOK: "fok"}.get(force, "lmt")
+
+    async def place(self, market: Market, order: OrderRequest, credentials: Credentials) -> Order:
+        assert order.client_order_id is not None
+        answer = await self.rest.command(
+            decode_command,
+            "sendorder",
+            self.order_params(market, order),
+            credentials,
+            market=market.symbol,
+            operation="place_order",
+            cost=10,
+            client_order_id=order.client_order_id,
+            places=[order.client_order_id],
+        )
+        return self._placed(market, order, answer.send_status or CommandStatus())
+
+    def _placed(self, market: Market, order: OrderRequest, status: CommandStatus) -> Order:
+        """The order as the events leave it. The status says "placed" whether it rests or was filled at once."""
+        executed = [(one.price, one.amount) for one in status.order_events if one.price and one.amount]
+        fills = [(price, amount) for price, amount in executed if price is not None and amount is not None]
+        filled = sum((amount for _, amount in fills), Decimal(0))
+        total = native_quantity(market, order)
+        state = status_of(filled, total)
+        ended = any(one.type == "CANCEL" for one in status.order_events)
+        if state is not OrderStatus.FILLED and (ended or self._type(order) in LEAVES_NOTHING):
+            state = OrderStatus.CANCELED
+        facts = next((one.facts for one in status.order_events if one.facts is not None), None)
+        created = milliseconds((facts.timestamp if facts else None) or status.received_time)
+        return make_order(
+            market,
+            order_id=status.order_id or (facts.id if facts else None),
+            client_order_id=order.client_order_id,
+            side=order.side,
+            kind=order.type,
+            status=state,
+            price=order.price,
+            stop_price=order.stop_price,
+            total=total,
+            filled=filled,
+            average=average_fill(market, fills),
+            time_in_force=order.time_in_force,
+            post_only=order.post_only,
+            reduce_only=order.reduce_only,
+            created=created,
+            updated=created,
+        )
+
+    async def place_batch(
+        self, orders: Sequence[tuple[Market, OrderRequest]], credentials: Credentials
+    ) -> Sequence[Order | Exception]:
+        """`batchorder`, ten orders at a time, of any markets; the answer tells which is which by a tag."""
+        wires = [
+            {name: _json_value(value) for name, value in self.order_params(market, order) if value is not None}
+            for market, order in orders
+        ]
+        results: list[Order | Exception] = []
+        for start in range(0, len(orders), BATCH):
+            few = orders[start : start + BATCH]
+            rows = [
+                {"order": "send", "order_tag": str(tag), **wire}
+                for tag, wire in enumerate(wires[start : start + BATCH])
+            ]
+            try:
+                answer = await self._batch(rows, few[0][0], credentials, "place_orders", [one for _, one in few])
+            except OrderOutcomeUnknown as lost:
+                results += [self._lost(market, order, lost.message, lost.code) for market, order in few]
+                continue
+            except VenueError as error:
+                results += [error] * len(few)
+                continue
+            by_tag = {row.order_tag: row for row in answer.batch_status}
+            for tag, (market, order) in enumerate(few):
+                results.append(self._batch_result(market, order, by_tag.get(str(tag))))
+        return results
+
+    def _batch_result(self, market: Market, order: OrderRequest, row: CommandStatus | None) -> Order | Exception:
+        if row is None:
+            return self._lost(market, order, "the answer to the batch does not have this order", None)
+        code = row.error or row.status
+        if code in ACCEPTED:
+            return self._placed(market, order, row)
+        meaning = derivatives_meaning(code)
+        if meaning is not None and meaning.lost:
+            return self._lost(market, order, code, code)
+        refused = refused_status(self.exchange, code)
+        assert refused is not None
+        return refused
+
+    async def _batch(
+        self,
+        rows: Sequence[dict[str, Any]],
+        market: Market,
+        credentials: Credentials,
+        operation: str,
+        placed: Sequence[OrderRequest] = (),
+    ) -> CommandAnswer:
+        return await self.rest.command(
+            decode_command,
+            "batchorder",
+            [("json", msgspec.json.encode({"batchOrder": rows}).decode())],
+            credentials,
+            market=market.symbol,
+            operation=operation,
+            cost=9 + len(rows),
+            places=[order.client_order_id for order in placed if order.client_order_id],
+            urgent=not placed,
+            unproven=True,
+        )
+
+    def _lost(self, market: Market, order: OrderRequest, message: str, code: str | None) -> OrderOutcomeUnknown:
+        return OrderOutcomeUnknown(
+            message,
+            exchange=self.exchange,
+            market=market.symbol,
+            operation="place_orders",
+            client_order_id=order.client_order_id,
+            code=code,
+        )
+
+    # -- looking up ---------------------------------------------------------------------------------------------
+
+    async def get(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
+        """Open orders and those that ended within five seconds by a look-up; others out of the account's history."""
+        found = await self._recent(market, ref, credentials) or await self._from_history(market, ref, credentials)
+        if found is None:
+            raise OrderNotFound(f"{self.title} have no order {ref.id or ref.client_order_id}", exchange=self.exchange)
+        return found
+
+    async def placed(
+        self, market: Market, client_order_id: str, credentials: Credentials, placement: Placement | None
+    ) -> Order:
+        """While the placement may still arrive the cheap look-up only: the history has a small budget."""
+        ref = OrderRef(client_order_id=client_order_id)
+        waiting = placement is not None and (
+            self.rest.clock.now_ms() - placement.stamped <= self.rest.window_ms + RESOLVE_MARGIN_MS
+        )
+        found = await self._recent(market, ref, credentials)
+        if found is None and not waiting:
+            found = await self._from_history(market, ref, credentials)
+        if found is None:
+            raise OrderNotFound(f"{self.title} have no order {client_order_id}", exchange=self.exchange)
+        return found
+
+    @property
+    def finds_done_conditionals(self) -> bool:  # type: ignore[override]
+        """Placements of batches are marked like conditional orders: that their expiry is kept is not documented, so
+        that not finding them proves nothing."""
+        return False
+
+    async def _recent(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order | None:
+        params: Parameters = [("orderIds", ref.id), ("cliOrdIds", ref.client_order_id)]
+        answer = await self.rest.posted(decode_status, "POST", "orders/status", params, credentials, cost=1)
+        for row in answer.orders:
+            if native_symbol(row.order.symbol) != market.native_symbol:
+                continue
+            filled = row.order.filled or Decimal(0)
+            status = LOOK_UP_STATUS.get(row.status, OrderStatus.UNKNOWN)
+            average = None
+            if filled:
+                average = await self._average(market, row.order.id, filled, credentials)
+            return row.order.order(market, status or status_of(filled, row.order.quantity), average=average)
+        return None
+
+    async def _average(
+        self, market: Market, order_id: str | None, filled: Decimal, credentials: Credentials
+    ) -> Decimal | None:
+        """The average price of an order out of the latest fills; None where those are not all of it."""
+        rows = (await self.rest.private(decode_fills, "fills", [], credentials, cost=2)).fills
+        own = [(row.price, row.size) for row in rows if row.order_id == order_id]
+        return average_fill(market, own) if sum((size for _, size in own), Decimal(0)) == filled else None
+
+    async def _from_history(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order | None:
+        """An order that is done, put together from what happened to it and from its executions."""
+        known: list[HistoryOrder] = []
+        reason: str | None = None
+        for name in ("orders", "triggers"):
+            for element in await self._history(name, market, credentials):
+                for kind, raw in element.event.items():
+                    change = decode_change(raw)
+                    order = change.new_order or change.order
+                    if order is not None and is_meant(order, ref):
+                        known.append(order)
+                        ended = kind.endswith(("Cancelled", "Rejected"))
+                        reason = reason or (kind if ended else None)
+            if known:
+                break
+        fills: list[tuple[Decimal, Decimal]] = []
+        ref = OrderRef(id=known[0].uid) if known else ref
+        for element in await self._history("executions", market, credentials):
+            for raw in element.event.values():
+                execution = decode_executed(raw).execution
+                own = [one for one in (execution.maker_order, execution.taker_order) if one and is_meant(one, ref)]
+                if own:
+                    known += own
+                    fills.append((execution.price, execution.quantity))
+        return past_order(market, known, fills, reason) if known else None
+
+    async def _history(self, name: str, market: Market, credentials: Credentials) -> Sequence[Element]:
+        params: Parameters = [("sort", "desc"), ("count", HISTORY_PAGE), ("tradeable", market.native_symbol)]
+        page = await self.rest.private(decode_history, f"/api/history/v3/{name}", params, credentials, cost=1)
+        return page.elements
+
+    async def open_orders(self, market: Market | None, credentials: Credentials) -> Sequence[Order]:
+        rows = (await self.rest.private(decode_open_orders, "openorders", [], credentials, cost=2)).open_orders
+        found = await self.with_markets(rows, market, lambda row: native_symbol(row.symbol))
+        return [row.order(known) for known, row in found if market is None or known.symbol == market.symbol]
+
+    # -- canceling and amending ---------------------------------------------------------------------------------
+
+    async def cancel(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
+        answer = await self.rest.command(
+            decode_command,
+            "cancelorder",
+            [("order_id", ref.id), ("cliOrdId", ref.client_order_id)],
+            credentials,
+            market=market.symbol,
+            operation="cancel_order",
+            cost=10,
+            client_order_id=ref.client_order_id,
+            order_id=ref.id,
+            urgent=True,
+        )
+        return await self._ended(market, ref, answer.cancel_status or CommandStatus(), credentials, "cancel_order")
+
+    async def _ended(
+        self, market: Market, ref: OrderRef, status: CommandStatus, credentials: Credentials, operation: str
+    ) -> Order:
+        for event in status.order_events:
+            if event.facts is not None:
+                return event.facts.order(market, OrderStatus.CANCELED)
+        return await self._seen(market, ref, credentials, operation)
+
+    async def _seen(self, market: Market, ref: OrderRef, credentials: Credentials, operation: str) -> Order:
+        """The order after a command that was accepted without showing it."""
+        try:
+            return await self.get(market, ref, credentials)
+        except VenueError as error:
+            raise OrderOutcomeUnknown(
+                f"{operation} was accepted, but the order could not be looked at: {error.message}",
+                exchange=self.exchange,
+                market=market.symbol,
+                operation=operation,
+                client_order_id=ref.client_order_id,
+                order_id=ref.id,
+            ) from error
+
+    async def cancel_batch(
+        self, market: Market, refs: Sequence[OrderRef], credentials: Credentials
+    ) -> Sequence[Order | Exception]:
+        results: list[Order | Exception] = []
+        for start in range(0, len(refs), CANCEL_BATCH):
+            few = refs[start : start + CANCEL_BATCH]
+            rows = [
+                {"order": "cancel", "order_tag": str(tag)}
+                | ({"order_id": ref.id} if ref.id is not None else {"cliOrdId": ref.client_order_id})
+                for tag, ref in enumerate(few)
+            ]
+            try:
+                answer = await self._batch(rows, market, credentials, "cancel_orders")
+            except OrderOutcomeUnknown as lost:
+                results += [self._cancel_unknown(market, ref, lost.message, lost.code) for ref in few]
+                continue
+            except VenueError as error:
+                results += [error] * len(few)
+                continue
+            by_tag = {row.order_tag: row for row in answer.batch_status}
+            for tag, ref in enumerate(few):
+                results.append(await self._canceled(market, ref, by_tag.get(str(tag)), credentials))
+        return results
+
+    async def _canceled(
+        self, market: Market, ref: OrderRef, row: CommandStatus | None, credentials: Credentials
+    ) -> Order | Exception:
+        if row is None:
+            return self._cancel_unknown(market, ref, "the answer to the batch does not have this cancel", None)
+        refused = refused_status(self.exchange, row.error or row.status, canceling=True)
+        if refused is not None:
+            return refused
+        try:
+            return await self._ended(market, ref, row, credentials, "cancel_orders")
+        except OrderOutcomeUnknown as unknown:
+            return unknown
+
+    def _cancel_unknown(self, market: Market, ref: OrderRef, message: str, code: str | None) -> OrderOutcomeUnknown:
+        return OrderOutcomeUnknown(
+            message,
+            exchange=self.exchange,
+            market=market.symbol,
+            operation="cancel_orders",
+            client_order_id=ref.client_order_id,
+            order_id=ref.id,
+            code=code,
+        )
+
+    async def cancel_all(self, market: Market, credentials: Credentials) -> Sequence[Order]:
+        return await self._cancel_listed([("symbol", market.native_symbol)], market.symbol, credentials)
+
+    async def cancel_everywhere(self, credentials: Credentials) -> Sequence[Order]:
+        return await self._cancel_listed([], "all markets", credentials)
+
+    async def _cancel_listed(self, params: Parameters, where: str, credentials: Credentials) -> Sequence[Order]:
+        answer = await self.rest.command(
+            decode_command,
+            "cancelallorders",
+            params,
+            credentials,
+            market=where,
+            operation="cancel_all_orders",
+            cost=25,
+            urgent=True,
+        )
+        events = answer.cancel_status.order_events if answer.cancel_status else []
+        rows = [event.facts for event in events if event.facts is not None]
+        found = await self.with_markets(rows, None, lambda row: native_symbol(row.symbol))
+        return [row.order(known, OrderStatus.CANCELED) for known, row in found]
+
+    async def amend(self, market: Market, ref: OrderRef, change: OrderChange, credentials: Credentials) -> Order:
+        """`editorder`: the order keeps its ids."""
+        quantity = None
+        if change.quantity is not None or change.contracts is not None:
+            quantity = native_quantity(market, change)
+        answer = await self.rest.command(
+            decode_command,
+            "editorder",
+            [
+                ("orderId", ref.id),
+                ("cliOrdId", ref.client_order_id),
+                ("size", quantity),
+                ("limitPrice", change.price),
+            ],
+            credentials,
+            market=market.symbol,
+            operation="amend_order",
+            cost=10,
+            client_order_id=ref.client_order_id,
+            order_id=ref.id,
+        )
+        events = answer.edit_status.order_events if answer.edit_status else []
+        after = next((event.new for event in events if event.new is not None), None)
+        if after is None or len(events) > 1:
+            return await self._seen(market, ref, credentials, "amend_order")
+        return after.order(market, status_of(after.filled, after.quantity))
+
+    async def keep_alive_orders(self, market: Market | None, timeout_s: float, credentials: Credentials) -> None:
+        """`cancelallordersafter`: of all contracts; in whole seconds, rounded up."""
+        if market is not None:
+            raise self.unsupported("dead-man timer of a single market: it covers all contracts, name no market")
+        if not 0 <= timeout_s <= 86_400:
+            raise BadRequest("the dead-man timer takes 0 (off) to 86400 seconds")
+        params: Parameters = [("timeout", math.ceil(timeout_s))]
+        await self.rest.posted(decode_anything, "POST", "cancelallordersafter", params, credentials, cost=25)
+
+    # -- the account --------------------------------------------------------------------------------------------
+
+    async def fills(
+        self, market: Market | None, since: int | None, limit: int | None, credentials: Credentials
+    ) -> Sequence[Fill]:
+        """`fills` has the last hundred of all contracts, newest first, and those before a time. (Fees are told by the
+        account's stream; here they may be missing.)"""
+        found: dict[str, Fill] = {}
+        params: Parameters = []
+        for _ in range(MAX_PAGES):
+            cost = 25 if params else 2
+            rows = (await self.rest.private(decode_fills, "fills", params, credentials, cost=cost)).fills
+            fresh = [row for row in rows if row.fill_id not in found]
+            for known, row in await self.with_markets(fresh, market, lambda row: native_symbol(row.symbol)):
+                found[row.fill_id] = row.fill(known)
+            if len(rows) < PAGE or not fresh:
+                break
+            oldest = min(row.fill_time for row in rows)
+            if since is None and len(found) >= (limit or PAGE):
+                break
+            if since is not None and (milliseconds(oldest) or 0) < since:
+                break
+            # Up to and including the oldest: more fills may share its millisecond.
+            until = oldest + datetime.timedelta(milliseconds=1)
+            params = [("lastFillTime", _iso(until))]
+        kept = [
+            fill
+            for fill in in_order(found.values())
+            if (market is None or fill.market == market.symbol) and (since is None or fill.time >= since)
+        ]
+        if since is None:
+            return kept[-(limit or PAGE) :]
+        return kept if limit is None else kept[:limit]
+
+    async def balances(self, credentials: Credentials) -> Sequence[Balance]:
+        accounts = (await self.rest.private(decode_accounts, "accounts", [], credentials, cost=2)).accounts
+        return [balance for name, wallet in accounts.items() for balance in wallet.held(name)]
+
+    async def positions(self, credentials: Credentials) -> Sequence[Position]:
+        """One for each contract; mark prices, of which the venue's answer has none, from the tickers."""
+        rows = (await self.rest.private(decode_positions, "openpositions", [], credentials, cost=2)).open_positions
+        rows = [row for row in rows if row.size]
+        if not rows:
+            return ()
+        tickers = (await self.rest.public(decode_tickers, "tickers")).tickers
+        marks = {native_symbol(ticker.symbol): ticker.mark_price for ticker in tickers}
+        found = await self.with_markets(rows, None, lambda row: native_symbol(row.symbol))
+        return [row.position(known, marks.get(known.native_symbol)) for known, row in found]
+
+    async def fees(self, market: Market | None, credentials: Credentials) -> Sequence[Fees]:
+        """Spot's `TradeVolume` tells them (the derivatives API's own schedules are deprecated): with Spot's key."""
+        assert market is not None
+        body = msgspec.json.encode({"pair": [{"asset": market.native_symbol, "aclass": "derivatives"}]})
+        rates = (await self.spot.asked(decode_volume, "TradeVolume", body, credentials)).of(market)
+        if rates is None:
+            raise VenueError(f"TradeVolume tells no rates of {market.symbol}", exchange=self.exchange)
+        return [rates]
+
+    async def set_leverage(self, market: Market, leverage: Decimal, credentials: Credentials) -> None:
+        """A leverage of its own isolates the contract's position from the rest of the account."""
+        self._check_preference(market, "leverage to set")
+        params: Parameters = [("symbol", market.native_symbol), ("maxLeverage", leverage)]
+        await self._prefer(params, credentials)
+
+    async def set_margin_mode(self, market: Market, mode: MarginMode, credentials: Credentials) -> None:
+        """CROSS takes a contract's own leverage away; ISOLATED is had by setting one."""
+        self._check_preference(market, "margin mode to set")
+        if mode is MarginMode.ISOLATED:
+            raise self.unsupported("isolated margin without a leverage: set_leverage isolates the contract")
+        await self._prefer([("symbol", market.native_symbol)], credentials)
+
+    def _check_preference(self, market: Market, what: str) -> None:
+        if market.is_inverse or market.asset_type is AssetType.OPT:
+            raise UnsupportedOperation(
+                f"{self.title}: no {what} for {market.symbol}: linear perpetuals and futures only",
+                exchange=self.exchange,
+            )
+
+    async def _prefer(self, params: Parameters, credentials: Credentials) -> None:
+        await self.rest.posted(decode_anything, "PUT", "leveragepreferences", params, credentials, cost=10)
+
+
+def _json_value(value: Value) -> Any:
+    """Numbers of a batch travel as texts: JSON's would be read as floats."""
+    return value if isinstance(value, bool) else plain(value)
+
+
+def _iso(time: datetime.datetime) -> str:
+    moment = time.astimezone(datetime.UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"

@@ -1,0 +1,697 @@
+"""Orders and accounts of Spot (`/0/private`).
+
+Answers to commands hold little more than ids: what else is known of an order placed here is remembered, so that its
+cancel need not be followed by a look-up, which costs far more of the key's budget than the cancel. Rules:
+docs.kraken.com "Spot REST", Trading and Account Data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+import msgspec
+
+from astra.errors import BadRequest, InvalidOrder, OrderNotFound, OrderOutcomeUnknown, VenueError
+from astra.families import FamilyTrading, in_order
+from astra.models.accounts import Balance, Fees
+from astra.models.credentials import Credentials
+from astra.models.markets import Market
+from astra.models.orders import (
+    Fill,
+    Order,
+    OrderChange,
+    OrderRef,
+    OrderRequest,
+    OrderStatus,
+    OrderType,
+    TimeInForce,
+)
+from astra.net.http import AnswerLost
+from astra.rest import Recent, Value, encoded, plain
+from astra.trading.checks import native_quantity
+from astra.trading.native import make_fill, make_order
+from astra_kraken.errors import spot_error
+from astra_kraken.markets import TOKENIZED, SpotPairs, asset_name
+from astra_kraken.rest import ORDERS, SpotRest, amend_cost, cancel_cost
+from astra_kraken.settings import SPOT_WALLET, KrakenOrderOptions, TriggerSignal
+from astra_kraken.trading.terms import SPOT_TYPES, side_of, spot_force, spot_status, spot_type
+
+Parameters = list[tuple[str, Value | None]]
+
+BATCH = 15
+CANCEL_BATCH = 50
+PAGE = 50
+MAX_PAGES = 200
+MAX_PAGES_BACK = 10
+"""Of fills in one market without a time to begin at: the history is of all markets."""
+REMEMBERED = 10_000
+PER_CENT = Decimal(100)
+
+
+class _Description(msgspec.Struct):
+    pair: str
+    type: str
+    ordertype: str
+    price: Decimal
+    price2: Decimal
+
+
+class SpotOrder(msgspec.Struct):
+    """An order of OpenOrders, ClosedOrders or QueryOrders. `price` is the average of the fills; the order's own price
+    stands in the description (of a conditional order the trigger, its limit in `price2`)."""
+
+    status: str
+    opentm: Decimal
+    descr: _Description
+    vol: Decimal
+    vol_exec: Decimal
+    price: Decimal
+    closetm: Decimal | None = None
+    oflags: str = ""
+    reason: str | None = None
+    cl_ord_id: str | None = None
+    timeinforce: str | None = None
+    reduce_only: bool = False
+
+    def order(self, txid: str, market: Market) -> Order:
+        flags = self.oflags.split(",")
+        in_quote = "viqc" in flags
+        first, second = self.descr.price or None, self.descr.price2 or None
+        kind = spot_type(self.descr.ordertype, first)
+        total = None if in_quote else self.vol
+        return make_order(
+            market,
+            order_id=txid,
+            client_order_id=self.cl_ord_id,
+            side=side_of(self.descr.type),
+            kind=kind,
+            status=spot_status(self.status, self.vol_exec, total, self.reason),
+            price=(second if kind.is_conditional else first) if kind.has_price else None,
+            stop_price=first if kind.is_conditional else None,
+            total=total,
+            filled=self.vol_exec,
+            average=self.price,
+            quote_quantity=self.vol if in_quote else None,
+            time_in_force=spot_force(self.timeinforce),
+            post_only="post" in flags,
+            reduce_only=self.reduce_only,
+            created=round(self.opentm * 1000),
+            updated=None if not self.closetm else round(self.closetm * 1000),
+        )
+
+
+class _Fill(msgspec.Struct):
+    ordertxid: str
+    pair: str
+    time: Decimal
+    type: str
+    price: Decimal
+    vol: Decimal
+    fee: Decimal | None = None
+    maker: bool | None = None
+
+    def fill(self, trade_id: str, market: Market) -> Fill:
+        """The fee is in the quote asset, as the venue takes it unless an order says otherwise."""
+        return make_fill(
+            market,
+            trade_id=trade_id,
+            order_id=self.ordertxid,
+            side=side_of(self.type),
+            price=self.price,
+            size=self.vol,
+            fee=self.fee,
+            fee_asset=None if self.fee is None else market.quote_asset,
+            maker=self.maker,
+            time=math.floor(self.time * 1000),
+        )
+
+
+class _Open(msgspec.Struct):
+    open: dict[str, SpotOrder]
+
+
+class _Closed(msgspec.Struct):
+    closed: dict[str, SpotOrder]
+
+
+class _Trades(msgspec.Struct):
+    trades: dict[str, _Fill]
+
+
+class _Placed(msgspec.Struct):
+    txid: list[str] = []
+
+
+class _BatchRow(msgspec.Struct):
+    txid: str | None = None
+    error: str | None = None
+
+
+class _Batch(msgspec.Struct):
+    orders: list[_BatchRow]
+
+
+class _Count(msgspec.Struct):
+    count: int = 0
+    pending: bool = False
+
+
+class _Balance(msgspec.Struct):
+    balance: Decimal
+    hold_trade: Decimal = Decimal(0)
+    credit: Decimal = Decimal(0)
+    credit_used: Decimal = Decimal(0)
+
+
+class _Rate(msgspec.Struct):
+    fee: Decimal
+
+
+class TradeVolume(msgspec.Struct):
+    """Fee rates in per cent, by REST name of the pair. Without `fees_maker` makers pay what takers do."""
+
+    fees: dict[str, _Rate] | None = None
+    fees_maker: dict[str, _Rate] | None = None
+
+    def of(self, market: Market) -> Fees | None:
+        """The rates of the one market that was asked for."""
+        for name, taker in (self.fees or {}).items():
+            maker = (self.fees_maker or {}).get(name, taker)
+            return Fees(market=market.symbol, maker=maker.fee / PER_CENT, taker=taker.fee / PER_CENT)
+        return None
+
+
+decode_orders = msgspec.json.Decoder(dict[str, SpotOrder], strict=False).decode
+decode_open = msgspec.json.Decoder(_Open, strict=False).decode
+decode_closed = msgspec.json.Decoder(_Closed, strict=False).decode
+decode_trades = msgspec.json.Decoder(_Trades, strict=False).decode
+decode_placed = msgspec.json.Decoder(_Placed).decode
+decode_batch = msgspec.json.Decoder(_Batch).decode
+decode_count = msgspec.json.Decoder(_Count).decode
+decode_balances = msgspec.json.Decoder(dict[str, _Balance], strict=False).decode
+decode_volume = msgspec.json.Decoder(TradeVolume, strict=False).decode
+_decode_anything = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+def balances_of(rows: Mapping[str, _Balance]) -> list[Balance]:
+    """What is held, without assets of which there is nothing."""
+    return [
+        Balance(
+            asset=asset_name(code),
+            wallet=SPOT_WALLET,
+            total=row.balance,
+            available=row.balance + row.credit - row.credit_used - row.hold_trade,
+            locked=row.hold_trade,
+            borrowed=row.credit_used or None,
+        )
+        for code, row in rows.items()
+        if row.balance or row.hold_trade or row.credit_used
+    ]
+
+
+class SpotTrading(FamilyTrading):
+    """Trading on Spot."""
+
+    title = "Kraken Spot"
+    options_model = KrakenOrderOptions
+    fees_by_market = True
+    rest: SpotRest
+    pairs: SpotPairs
+
+    def bind(self, pairs: SpotPairs) -> SpotTrading:
+        """With the spellings of the pairs."""
+        self.pairs = pairs
+        self._placed: Recent[tuple[Credentials, str], Order] = Recent(REMEMBERED)
+        return self
+
+    @property
+    def command_window_ms(self) -> int:
+        """The deadline of placements and amendments. Cancels carry none; but each request's nonce is above those of all
+        before, so that a cancel that comes after the look-up of its order is refused."""
+        return self.rest.window_ms
+
+    # -- placing ------------------------------------------------------------------------------------------------
+
+    def order_params(self, market: Market, order: OrderRequest) -> Parameters:
+        """The parameters of an order (without its pair). Raises `UnsupportedOperation` for what Spot does not take."""
+        conditional, limit = order.type.is_conditional, order.type is OrderType.LIMIT
+        options = self.options(
+            order,
+            trigger=conditional,
+            leverage=True,
+            fee_in_base=True,
+            display_quantity=limit,
+            self_trade_prevention=True,
+        )
+        if options.trigger not in (None, TriggerSignal.LAST, TriggerSignal.INDEX):
+            raise self.unsupported(f"trigger signal {options.trigger}; there are last and index")
+        if order.reduce_only and options.leverage is None:
+            raise self.unsupported("reduce-only orders without leverage; there is no position to reduce")
+        if order.quote_quantity is not None and order.side != "BUY":
+            raise self.unsupported("sell orders by quoteQuantity")
+        if order.post_only and not limit:
+            raise self.unsupported(f"post-only {order.type} orders")
+        quantity = order.quote_quantity
+        flags = [
+            flag
+            for flag, wanted in (
+                ("post", order.post_only),
+                ("viqc", quantity is not None),
+                ("fcib", options.fee_in_base),
+            )
+            if wanted
+        ]
+        kind = "iceberg" if options.display_quantity is not None else SPOT_TYPES[order.type]
+        return [
+            ("type", order.side.value.lower()),
+            ("ordertype", kind),
+            ("volume", native_quantity(market, order) if quantity is None else quantity),
+            ("price", order.stop_price if conditional else order.price),
+            ("price2", order.price if conditional else None),
+            *self._force(order),
+            ("oflags", ",".join(flags) or None),
+            ("leverage", None if options.leverage is None else f"{options.leverage}:1"),
+            ("reduce_only", True if order.reduce_only else None),
+            ("trigger", options.trigger),
+            ("displayvol", options.display_quantity),
+            ("stptype", options.self_trade_prevention),
+            ("cl_ord_id", order.client_order_id),
+        ]
+
+    def _force(self, order: OrderRequest) -> Parameters:
+        if not order.type.has_price:
+            self.check_market_time_in_force(order)
+            return []
+        force = self.resting_time_in_force(order, gtd=True)
+        if order.type.is_conditional and force in (TimeInForce.IOC, TimeInForce.FOK):
+            raise self.unsupported(f"time in force {force} for {order.type} orders")
+        if force is not TimeInForce.GTD:
+            return [] if force is TimeInForce.GTC else [("timeinforce", force)]
+        assert order.expire_time is not None
+        if order.expire_time % 1000:
+            raise InvalidOrder(
+                f"expireTime {order.expire_time} is no whole second, as Kraken wants it",
+                exchange=self.exchange,
+                rule="expire-time",
+            )
+        return [("timeinforce", force), ("expiretm", order.expire_time // 1000)]
+
+    def _pair(self, market: Market) -> Parameters:
+        pair = self.pairs[market.native_symbol]
+        return [("pair", pair.altname), ("asset_class", TOKENIZED if pair.tokenized else None)]
+
+    async def place(self, market: Market, order: OrderRequest, credentials: Credentials) -> Order:
+        """The answer tells the id only: whether anything is filled is told by the stream or a look-up."""
+        assert order.client_order_id is not None
+        placed = await self.rest.command(
+            decode_placed,
+            "AddOrder",
+            encoded([*self._pair(market), *self.order_params(market, order)]),
+            credentials,
+            market=market.symbol,
+            operation="place_order",
+            costs={(ORDERS, market.native_symbol): 1},
+            client_order_id=order.client_order_id,
+            places=[order.client_order_id],
+        )
+        return self._acknowledged(market, order, placed.txid[0] if placed.txid else None, credentials)
+
+    def _acknowledged(self, market: Market, order: OrderRequest, txid: str | None, credentials: Credentials) -> Order:
+        acknowledged = make_order(
+            market,
+            order_id=txid,
+            client_order_id=order.client_order_id,
+            side=order.side,
+            kind=order.type,
+            status=OrderStatus.NEW,
+            price=order.price,
+            stop_price=order.stop_price,
+            total=order.quantity,
+            filled=None,
+            average=None,
+            quote_quantity=order.quote_quantity,
+            time_in_force=order.time_in_force,
+            post_only=order.post_only,
+            reduce_only=order.reduce_only,
+        )
+        for name in (txid, order.client_order_id):
+            if name is not None:
+                self._placed[credentials, name] = acknowledged
+        return acknowledged
+
+    async def place_batch(
+        self, orders: Sequence[tuple[Market, OrderRequest]], credentials: Credentials
+    ) -> Sequence[Order | Exception]:
+        """`AddOrderBatch` takes 2 to 15 orders of one pair; one that is left over goes by itself."""
+        wires = [
+            {name: plain(value) for name, value in self.order_params(market, order) if value is not None}
+            for market, order in orders
+        ]
+        by_market: dict[str, list[int]] = {}
+        for place, (market, _) in enumerate(orders):
+            by_market.setdefault(market.symbol, []).append(place)
+        results: dict[int, Order | Exception] = {}
+        for places in by_market.values():
+            for start in range(0, len(places), BATCH):
+                few = places[start : start + BATCH]
+                if len(few) == 1:
+                    results[few[0]] = await self._place_one(*orders[few[0]], credentials)
+                    continue
+                answers = await self._place_few([orders[at] for at in few], [wires[at] for at in few], credentials)
+                results |= zip(few, answers, strict=True)
+        return [results[place] for place in range(len(orders))]
+
+    async def _place_one(self, market: Market, order: OrderRequest, credentials: Credentials) -> Order | Exception:
+        try:
+            return await self.place(market, order, credentials)
+        except VenueError as error:
+            return error
+
+    async def _place_few(
+        self,
+        orders: Sequence[tuple[Market, OrderRequest]],
+        wires: Sequence[Mapping[str, str]],
+        credentials: Credentials,
+    ) -> Sequence[Order | Exception]:
+        market = orders[0][0]
+        shared = {name: plain(value) for name, value in self._pair(market) if value is not None}
+        try:
+            batch = await self.rest.command(
+                decode_batch,
+                "AddOrderBatch",
+                msgspec.json.encode({**shared, "orders": list(wires)}),
+                credentials,
+                market=market.symbol,
+                operation="place_orders",
+                costs={(ORDERS, market.native_symbol): len(orders)},
+                places=[order.client_order_id for _, order in orders if order.client_order_id],
+            )
+        except OrderOutcomeUnknown as lost:
+            return [self._lost(market, order, lost.message, lost.code) for _, order in orders]
+        except VenueError as error:
+            return [error] * len(orders)
+        if len(batch.orders) != len(orders):
+            text = f"{len(orders)} orders were sent in a batch, the answer has {len(batch.orders)}"
+            return [self._lost(market, order, text, None) for _, order in orders]
+        results: list[Order | Exception] = []
+        for row, (_, order) in zip(batch.orders, orders, strict=True):
+            if row.error is None:
+                results.append(self._acknowledged(market, order, row.txid, credentials))
+                continue
+            refused = spot_error(
+                self.exchange, row.error, command=True, now_ms=self.rest.clock.now_ms(), repeatable=False
+            )
+            unknown = isinstance(refused, AnswerLost)
+            results.append(self._lost(market, order, row.error, row.error) if unknown else refused)
+        return results
+
+    def _lost(self, market: Market, order: OrderRequest, message: str, code: str | None) -> OrderOutcomeUnknown:
+        return OrderOutcomeUnknown(
+            message,
+            exchange=self.exchange,
+            market=market.symbol,
+            operation="place_orders",
+            client_order_id=order.client_order_id,
+            code=code,
+        )
+
+    # -- looking up ---------------------------------------------------------------------------------------------
+
+    async def get(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
+        """By id with one question; by client id among the open orders first, then among those that are done (of
+        several under one id the newest)."""
+        if ref.id is not None:
+            found = await self._query([ref.id], market, credentials)
+            if not found:
+                raise self._not_found(ref)
+            return found[0]
+        by_client_id: Parameters = [("cl_ord_id", ref.client_order_id)]
+        opened = (await self.rest.private(decode_open, "OpenOrders", by_client_id, credentials)).open
+        rows = opened or (await self.rest.private(decode_closed, "ClosedOrders", by_client_id, credentials)).closed
+        orders = await self._orders(rows, market, credentials)
+        theirs = [one for one in orders if one.client_order_id in (ref.client_order_id, None)]
+        if not theirs:
+            raise self._not_found(ref)
+        newest = max(theirs, key=lambda one: one.created_time or 0)
+        return newest.model_copy(update={"client_order_id": ref.client_order_id})
+
+    async def _query(self, txids: Sequence[str], market: Market | None, credentials: Credentials) -> Sequence[Order]:
+        params: Parameters = [("txid", ",".join(txids))]
+        rows = await self.rest.private(decode_orders, "QueryOrders", params, credentials)
+        return await self._orders(rows, market, credentials)
+
+    async def _orders(
+        self, rows: Mapping[str, SpotOrder], market: Market | None, credentials: Credentials
+    ) -> Sequence[Order]:
+        """Rows as orders; where a market is given those of other pairs are left out."""
+        found = await self.with_markets(rows.items(), market, lambda row: self.pairs.symbol_of(row[1].descr.pair))
+        return [
+            row.order(txid, known)
+            for known, (txid, row) in found
+            if market is None or known.native_symbol == market.native_symbol
+        ]
+
+    def _not_found(self, ref: OrderRef) -> OrderNotFound:
+        named = ref.id or ref.client_order_id
+        return OrderNotFound(f"{self.title} has no order {named}", exchange=self.exchange)
+
+    async def open_orders(self, market: Market | None, credentials: Credentials) -> Sequence[Order]:
+        rows = (await self.rest.private(decode_open, "OpenOrders", [], credentials)).open
+        return await self._orders(rows, market, credentials)
+
+    # -- canceling and amending ---------------------------------------------------------------------------------
+
+    def _known(self, ref: OrderRef, credentials: Credentials) -> Order | None:
+        """What is remembered of an order placed here."""
+        return self._placed.get((credentials, ref.id or ref.client_order_id or ""))
+
+    def _age_s(self, ref: OrderRef, credentials: Credentials) -> float | None:
+        known = self._known(ref, credentials)
+        client_order_id = ref.client_order_id or (known.client_order_id if known else None)
+        placement = self.rest.placement(credentials, client_order_id) if client_order_id else None
+        return None if placement is None else max(0.0, (self.rest.clock.now_ms() - placement.stamped) / 1000)
+
+    @staticmethod
+    def _ref_params(ref: OrderRef) -> Parameters:
+        return [("txid", ref.id), ("cl_ord_id", ref.client_order_id)]
+
+    async def cancel(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
+        answer = await self.rest.command(
+            decode_count,
+            "CancelOrder",
+            encoded(self._ref_params(ref)),
+            credentials,
+            market=market.symbol,
+            operation="cancel_order",
+            costs={(ORDERS, market.native_symbol): cancel_cost(self._age_s(ref, credentials))},
+            client_order_id=ref.client_order_id,
+            order_id=ref.id,
+            urgent=True,
+        )
+        if not answer.count:
+            raise self._not_found(ref)
+        known = self._known(ref, credentials)
+        if known is not None and not answer.pending:
+            return known.model_copy(update={"status": OrderStatus.CANCELED})
+        return await self._seen(market, ref, credentials, "cancel_order")
+
+    async def _seen(self, market: Market, ref: OrderRef, credentials: Credentials, operation: str) -> Order:
+        """The order after a command that was accepted. If it cannot be looked at, what became of it is unknown."""
+        try:
+            return await self.get(market, ref, credentials)
+        except VenueError as error:
+            raise OrderOutcomeUnknown(
+                f"{operation} was accepted, but the order could not be looked at: {error.message}",
+                exchange=self.exchange,
+                market=market.symbol,
+                operation=operation,
+                client_order_id=ref.client_order_id,
+                order_id=ref.id,
+            ) from error
+
+    async def cancel_batch(
+        self, market: Market, refs: Sequence[OrderRef], credentials: Credentials
+    ) -> Sequence[Order | Exception]:
+        """`CancelOrderBatch` says how many orders it canceled, not which: unless all were, each is looked at."""
+        results: list[Order | Exception] = []
+        for start in range(0, len(refs), CANCEL_BATCH):
+            results += await self._cancel_few(market, refs[start : start + CANCEL_BATCH], credentials)
+        return results
+
+    async def _cancel_few(
+        self, market: Market, refs: Sequence[OrderRef], credentials: Credentials
+    ) -> Sequence[Order | Exception]:
+        if len(refs) == 1:
+            return [await self._cancel_one(market, refs[0], credentials)]
+        try:
+            count = await self._cancel_together(market, refs, credentials, "cancel_orders")
+        except OrderOutcomeUnknown as lost:
+            return [self._unknown(market, ref, lost) for ref in refs]
+        except VenueError as refused:
+            return [refused] * len(refs)
+        remembered = [self._known(ref, credentials) for ref in refs]
+        results: list[Order | Exception] = []
+        for ref, known in zip(refs, remembered, strict=True):
+            if known is not None and count == len(refs):
+                results.append(known.model_copy(update={"status": OrderStatus.CANCELED}))
+                continue
+            results.append(await self._looked_at(market, ref, credentials))
+        return results
+
+    async def _cancel_one(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order | Exception:
+        try:
+            return await self.cancel(market, ref, credentials)
+        except VenueError as error:
+            return error
+
+    async def _looked_at(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order | Exception:
+        """What a cancel among several did to an order: one that is filled was not canceled."""
+        try:
+            order = await self.get(market, ref, credentials)
+        except OrderNotFound as error:
+            return error
+        except VenueError as error:
+            return self._unknown(market, ref, error)
+        if order.status is OrderStatus.FILLED:
+            return self._not_found(ref)
+        return order
+
+    def _unknown(self, market: Market, ref: OrderRef, error: VenueError) -> OrderOutcomeUnknown:
+        return OrderOutcomeUnknown(
+            error.message,
+            exchange=self.exchange,
+            market=market.symbol,
+            operation="cancel_orders",
+            client_order_id=ref.client_order_id,
+            order_id=ref.id,
+            code=error.code,
+        )
+
+    async def _cancel_together(
+        self, market: Market, refs: Sequence[OrderRef], credentials: Credentials, operation: str
+    ) -> int:
+        wire = {
+            "orders": [ref.id for ref in refs if ref.id is not None],
+            "cl_ord_ids": [ref.client_order_id for ref in refs if ref.id is None],
+        }
+        answer = await self.rest.command(
+            decode_count,
+            "CancelOrderBatch",
+            msgspec.json.encode({name: ids for name, ids in wire.items() if ids}),
+            credentials,
+            market=market.symbol,
+            operation=operation,
+            costs={(ORDERS, market.native_symbol): sum(cancel_cost(self._age_s(ref, credentials)) for ref in refs)},
+            urgent=True,
+        )
+        return answer.count
+
+    async def cancel_all(self, market: Market, credentials: Credentials) -> Sequence[Order]:
+        """The venue cancels all pairs or none: those of the market are listed, then canceled together."""
+        listed = await self.open_orders(market, credentials)
+        refs = [OrderRef(id=order.id) for order in listed]
+        for start in range(0, len(refs), CANCEL_BATCH):
+            few = refs[start : start + CANCEL_BATCH]
+            if len(few) > 1:
+                try:
+                    await self._cancel_together(market, few, credentials, "cancel_all_orders")
+                except OrderNotFound:
+                    continue  # all of them were done meanwhile
+            else:
+                await self._cancel_one(market, few[0], credentials)
+        return await self._canceled([order.id for order in listed if order.id], market, credentials)
+
+    async def cancel_everywhere(self, credentials: Credentials) -> Sequence[Order]:
+        listed = await self.open_orders(None, credentials)
+        await self.rest.command(
+            decode_count,
+            "CancelAll",
+            "",
+            credentials,
+            market="all markets",
+            operation="cancel_all_orders",
+            costs={},
+            urgent=True,
+        )
+        return await self._canceled([order.id for order in listed if order.id], None, credentials)
+
+    async def _canceled(self, txids: Sequence[str], market: Market | None, credentials: Credentials) -> Sequence[Order]:
+        """Which of these orders are canceled now (others were filled before)."""
+        found: list[Order] = []
+        for start in range(0, len(txids), CANCEL_BATCH):
+            found += await self._query(txids[start : start + CANCEL_BATCH], market, credentials)
+        return [order for order in found if order.status is OrderStatus.CANCELED]
+
+    async def amend(self, market: Market, ref: OrderRef, change: OrderChange, credentials: Credentials) -> Order:
+        """`AmendOrder`: in place, the order keeps its ids, and its rank in the queue where that is possible."""
+        quantity = None
+        if change.quantity is not None or change.contracts is not None:
+            quantity = native_quantity(market, change)
+        params: Parameters = [
+            *self._ref_params(ref),
+            ("order_qty", quantity),
+            ("limit_price", change.price),
+        ]
+        await self.rest.command(
+            _decode_anything,
+            "AmendOrder",
+            encoded(params),
+            credentials,
+            market=market.symbol,
+            operation="amend_order",
+            costs={(ORDERS, market.native_symbol): amend_cost(self._age_s(ref, credentials))},
+            client_order_id=ref.client_order_id,
+            order_id=ref.id,
+        )
+        return await self._seen(market, ref, credentials, "amend_order")
+
+    async def keep_alive_orders(self, market: Market | None, timeout_s: float, credentials: Credentials) -> None:
+        """`CancelAllOrdersAfter`: of all pairs; in whole seconds, rounded up."""
+        if market is not None:
+            raise self.unsupported("dead-man timer of a single market: it covers all spot orders, name no market")
+        if not 0 <= timeout_s <= 86_400:
+            raise BadRequest("the dead-man timer takes 0 (off) to 86400 seconds")
+        params: Parameters = [("timeout", math.ceil(timeout_s))]
+        await self.rest.private(_decode_anything, "CancelAllOrdersAfter", params, credentials, calls=0)
+
+    # -- the account --------------------------------------------------------------------------------------------
+
+    async def fills(
+        self, market: Market | None, since: int | None, limit: int | None, credentials: Credentials
+    ) -> Sequence[Fill]:
+        """`TradesHistory` has all pairs, newest first, 50 a page; fills of one taker order are kept apart."""
+        start = None if since is None else plain(Decimal(since - 1) / 1000)
+        found: dict[str, Fill] = {}
+        for page in range(MAX_PAGES_BACK if since is None else MAX_PAGES):
+            params: Parameters = [
+                ("type", "all"),
+                ("start", start),
+                ("ofs", page * PAGE or None),
+                ("consolidate_taker", False),
+                ("without_count", True),
+            ]
+            rows = (await self.rest.private(decode_trades, "TradesHistory", params, credentials, calls=2)).trades
+            known = await self.with_markets(rows.items(), market, lambda row: self.pairs.symbol_of(row[1].pair))
+            for its_market, (trade_id, row) in known:
+                fill = row.fill(trade_id, its_market)
+                if (market is None or fill.market == market.symbol) and (since is None or fill.time >= since):
+                    found[trade_id] = fill
+            if len(rows) < PAGE or (since is None and len(found) >= (limit or PAGE)):
+                break
+        fills = in_order(found.values())
+        if since is None:
+            return fills[-(limit or PAGE) :]
+        return fills if limit is None else fills[:limit]
+
+    async def balances(self, credentials: Credentials) -> Sequence[Balance]:
+        return balances_of(await self.rest.private(decode_balances, "BalanceEx", [], credentials))
+
+    async def fees(self, market: Market | None, credentials: Credentials) -> Sequence[Fees]:
+        assert market is not None
+        params: Parameters = [("pair", self.pairs[market.native_symbol].altname)]
+        rates = (await self.rest.private(decode_volume, "TradeVolume", params, credentials)).of(market)
+        if rates is None:
+            raise VenueError(f"TradeVolume tells no rates of {market.symbol}", exchange=self.exchange)
+        return [rates]
