@@ -19,7 +19,20 @@ import hypothesis  # noqa: F401
 import pydantic
 import pytest
 
-OURS = ["astra", "astra_binance", "astra_cli", "astra_gateway", "astra_journal", "astra_rest", "astra_risk"]
+OURS = [
+    "astra",
+    "astra_binance",
+    "astra_cli",
+    "astra_coinbase",
+    "astra_gateway",
+    "astra_htx",
+    "astra_journal",
+    "astra_kraken",
+    "astra_kucoin",
+    "astra_okx",
+    "astra_rest",
+    "astra_risk",
+]
 # Not httpx: its only client here is the tests' own; ours goes through its transports, which log nothing.
 THEIRS = ["httpcore", "picows", "uvicorn", "sqlalchemy"]
 SHORTEST = 12

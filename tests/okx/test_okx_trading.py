@@ -347,6 +347,12 @@ def test_a_server_error_leaves_a_command_open_and_a_read_to_be_repeated() -> Non
     assert error.retryable
 
 
+def test_a_503_with_a_code_leaves_a_command_open_too() -> None:
+    body = b'{"code":"50001","msg":"Service temporarily unavailable","data":[]}'
+    response = Response(status=503, headers={}, body=body)
+    assert isinstance(interpret("OKX", Request("POST", ORDER, command=True), response), AnswerLost)
+
+
 def test_no_code_has_two_meanings() -> None:
     assert len(CODES) > 120
 

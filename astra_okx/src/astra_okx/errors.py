@@ -134,6 +134,8 @@ def interpret(exchange: str, request: Request, response: Response) -> Exception 
     known = meaning_of(code, command=request.command)
     if known is None and response.status < 400:
         known = Meaning(VenueError)
+    if request.command and response.status >= 500:
+        known = Meaning(VenueUnavailable, lost=True)  # whatever the code: nobody says that it was not carried out
     limited = (known or by_status(response.status)).error is RateLimited
     failure = Failure(
         exchange=exchange,
