@@ -52,6 +52,8 @@ class Check(msgspec.Struct, frozen=True):
     """The venue hooks without which there is nothing to check."""
     each: bool = False
     """Is it run once for each segment (product and kind of contract)?"""
+    together: bool = False
+    """Is it run once, with a finding for each segment?"""
     kinds: Sequence[str] = ()
     """The kinds of contract that it concerns (none: all)."""
     bench: bool = True
@@ -74,6 +76,7 @@ def check(
     *,
     hooks: Sequence[str] = (),
     each: bool = False,
+    together: bool = False,
     kinds: Sequence[str] = (),
     bench: bool = True,
     recordings: bool = False,
@@ -93,6 +96,7 @@ def check(
             run=run,
             hooks=hooks,
             each=each,
+            together=together,
             kinds=kinds,
             bench=bench,
             recordings=recordings,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-import traceback
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import AbstractContextManager
@@ -15,7 +14,6 @@ from typing import Any
 import anyio
 from anyio.from_thread import BlockingPortal
 
-from astra.errors import AstraError, UnsupportedOperation
 from astra.testing.conformance.bench import Bench, OfflineGuard, running_bench
 from astra.testing.conformance.catalogue import (
     Check,
@@ -27,6 +25,7 @@ from astra.testing.conformance.catalogue import (
     Outcome,
     Verdict,
 )
+from astra.testing.conformance.endings import finding_of, summed, told, where
 from astra.testing.conformance.subjects import Subject
 
 START_S = 60.0
@@ -113,9 +112,11 @@ class VenueRun:
             raise NotApplicable(f"the venue lists no {' or '.join(check.kinds) or 'active'} market")
         for place in places:
             arguments = () if place is None else (place,)
-            future = self._loop.portal.start_task_soon(one, check, bench, arguments)
+            future = self._loop.portal.start_task_soon(one, check, bench, arguments, segments)
             finding = self._awaited(future, check)
             if place is None:
+                if finding.outcome is not Outcome.PASSED:
+                    segments.clear()
                 return finding
             segments[place.name] = finding
         return summed(segments)
@@ -165,15 +166,18 @@ def finished(answer: Any) -> Finding:
     return answer if isinstance(answer, Finding) else Finding(Outcome.PASSED, answer or "")
 
 
-async def one(check: Check, bench: Bench, arguments: Iterable[Any]) -> Finding:
-    """One run of a check, and the tidying after it."""
+async def one(check: Check, bench: Bench, arguments: Iterable[Any], segments: dict[str, Finding]) -> Finding:
+    """One run of a check, and the tidying after it. A check that gives a finding for each segment fills `segments`."""
     waiting = ""
     finding = Finding(Outcome.PASSED)
     failures_before = len(bench.server.failures(bench.code))
     with anyio.move_on_after(check.timeout_s) as scope:
         try:
-            said = await _called(check.run, bench, *arguments)
-            finding = Finding(Outcome.PASSED, said or "")
+            said: str | dict[str, Finding] | None = await check.run(bench, *arguments)
+            if isinstance(said, dict):
+                segments.update(said)
+            else:
+                finding = Finding(Outcome.PASSED, said or "")
         except anyio.get_cancelled_exc_class() as error:
             waiting = where(error)
             raise
@@ -191,61 +195,3 @@ async def one(check: Check, bench: Bench, arguments: Iterable[Any]) -> Finding:
         except Exception as error:  # noqa: BLE001 - told
             finding = Finding(Outcome.FAILED, f"{finding.reason}\nafter the check: {told(error)}".strip())
     return finding
-
-
-async def _called(run: Callable[..., Awaitable[Any]], *arguments: Any) -> str | None:
-    said: str | None = await run(*arguments)
-    return said
-
-
-def leaf(error: BaseException) -> BaseException:
-    """The first single exception of a group."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
-def finding_of(error: BaseException) -> Finding:
-    error = leaf(error)
-    if isinstance(error, NotApplicable):
-        return Finding(Outcome.NOT_APPLICABLE, str(error))
-    if isinstance(error, NotOffered):
-        return Finding(Outcome.NOT_OFFERED, str(error))
-    if isinstance(error, UnsupportedOperation):
-        return Finding(Outcome.NOT_APPLICABLE, f"the venue refuses it: {error}")
-    if isinstance(error, Mismatch):
-        return Finding(Outcome.FAILED, str(error))
-    return Finding(Outcome.FAILED, told(error))
-
-
-def told(error: BaseException) -> str:
-    """An unexpected exception in words, with the place where it was raised."""
-    error = leaf(error)
-    text = f"{type(error).__name__}: {error}"
-    if isinstance(error, AstraError):
-        return f"{text} (raised at {where(error)})"
-    lines = "".join(traceback.format_exception(error, limit=-4))
-    return f"{text}\n{lines}"
-
-
-def where(error: BaseException, depth: int = 3) -> str:
-    """The innermost places of an exception's traceback outside of the event loop's own code."""
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not any(part in frame.filename for part in ("/asyncio/", "/anyio/", "\\asyncio\\", "\\anyio\\"))
-    ]
-    shown = [
-        f"{frame.filename.rpartition('site-packages')[2]}:{frame.lineno} {frame.name}" for frame in frames[-depth:]
-    ]
-    return " > ".join(shown) or "an unknown place"
-
-
-def summed(segments: dict[str, Finding]) -> Finding:
-    """One ending for all segments: a failure anywhere is one, and passed is what passed somewhere."""
-    for outcome in (Outcome.FAILED, Outcome.PASSED, Outcome.NOT_OFFERED, Outcome.NOT_APPLICABLE):
-        there = {name: finding for name, finding in segments.items() if finding.outcome is outcome}
-        if there:
-            reasons = [f"{name}: {finding.reason}" for name, finding in there.items() if finding.reason]
-            return Finding(outcome, "\n".join(reasons))
-    return Finding(Outcome.NOT_APPLICABLE, "there is no segment")

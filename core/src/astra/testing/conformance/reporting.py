@@ -132,7 +132,7 @@ def as_markdown(checks: Iterable[Check]) -> str:
             group = check.number // 100
             lines += ["", f"### {group}xx {GROUPS[group]}", ""]
             lines += ["| no. | level | title | what it proves |", "|---|---|---|---|"]
-        scope = " Each product and kind of contract." if check.each else ""
+        scope = " Each product and kind of contract." if check.each or check.together else ""
         needs = [f"`{hook}`" for hook in check.hooks if hook != "list_markets"]
         hooks = f" Needs {', '.join(needs)}." if needs else ""
         lines.append(f"| {check.number} | {check.level} | {check.title} | {check.rule}{scope}{hooks} |")

@@ -117,8 +117,7 @@ async def works(what: str, call: Awaitable[Any]) -> None:
     MUST,
     "Reads may be cancelled at any await",
     """Market lists, books, and each private read are cancelled at their first, second, ... await. The application
-    goes on
-    answering, closes, and leaves no task and no socket behind.""",
+    goes on answering, closes, and leaves no task and no socket behind.""",
     hooks=["list_markets"],
     timeout_s=60,
 )
@@ -152,8 +151,7 @@ async def reads(bench: Bench) -> str:
     MUST,
     "Commands may be cancelled at any await",
     """A placement is cancelled at its first, second, ... await: at most one order is at the venue, `resolve_order`
-    finds the
-    one that is and none that is not. A cancel that is cancelled can be asked for again.""",
+    finds the one that is and none that is not. A cancel that is cancelled can be asked for again.""",
     hooks=["list_markets", "place_order", "cancel_order", "resolve_order"],
     each=True,
     timeout_s=60,
@@ -220,8 +218,8 @@ async def _cancel_at_every_await(bench: Bench, astra: Astra, segment: Segment, t
     MUST,
     "Streams may be cancelled at any await, and end when nobody listens",
     """Opening a stream and waiting for its next item are cancelled at each await; a stream opened afterwards works.
-    Once the
-    last consumer has left no book and no connection is kept; the application closes and leaves nothing behind.""",
+    Once the last consumer has left no book and no connection is kept; the application closes and leaves nothing
+    behind.""",
     hooks=["list_markets"],
     timeout_s=60,
 )
@@ -287,8 +285,7 @@ async def _all_ended(bench: Bench, astra: Astra) -> None:
     MUST,
     "The application closes while everything runs",
     """With streams open and requests on their way the application is closed: consumers are told, and no task and no
-    socket
-    is left behind.""",
+    socket is left behind.""",
     hooks=["list_markets", "stream_orderbook"],
     timeout_s=40,
 )

@@ -28,9 +28,8 @@ MUST, MAY = Level.MUST, Level.MAY
     411,
     MUST,
     "Cancel all cancels all, and only those",
-    """`cancel_all_orders` of a market leaves no open order of the account there and all orders of another market; of
-    the
-    exchange it leaves none at all, or is refused by name.""",
+    """`cancel_all_orders` of a market leaves no open order of the account there and all orders of another market;
+    of the exchange it leaves none at all, or is refused by name.""",
     hooks=["list_markets", "place_order", "cancel_all_orders"],
     each=True,
 )
@@ -61,8 +60,8 @@ async def cancel_all(bench: Bench, segment: Segment) -> str:
     430,
     MAY,
     "Orders can be amended",
-    """A new price and a new quantity of a resting order are what the engine has; the order keeps its client order id,
-    there is still one open order, and the answer tells the new values.""",
+    """A new price and a new quantity of a resting order are what the engine has; the order keeps its client order
+    id, there is still one open order, and the answer tells the new values.""",
     hooks=["list_markets", "place_order", "amend_order"],
     each=True,
 )
@@ -116,8 +115,7 @@ async def _amended(bench: Bench, segment: Segment, order: Order, change: OrderCh
     MAY,
     "Several orders are placed in one request",
     """`place_orders` places each order once; one that the venue refuses stands as an error in its own place, the
-    others are
-    at the engine.""",
+    others are at the engine.""",
     hooks=["list_markets", "place_order", "place_orders"],
     each=True,
 )

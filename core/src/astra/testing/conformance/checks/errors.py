@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from decimal import Decimal
 from typing import Any
 
@@ -25,7 +26,8 @@ from astra.models.markets import Market
 from astra.models.orders import OrderChange, OrderRef
 from astra.models.trades import Side
 from astra.testing.conformance.bench import Bench, Trader
-from astra.testing.conformance.catalogue import Level, NotApplicable, check, expect, expect_equal, fail
+from astra.testing.conformance.catalogue import Finding, Level, NotApplicable, check, expect, expect_equal, fail
+from astra.testing.conformance.endings import together, worse
 from astra.testing.conformance.segments import Segment, least, limit, resting_price
 
 MUST = Level.MUST
@@ -107,8 +109,8 @@ async def funds(bench: Bench, segment: Segment) -> None:
     613,
     MUST,
     "The venue's own refusal of an order raises InvalidOrder with a rule",
-    """A price off the tick grid, handed to the hook past Astra's own checks, is refused by the venue: InvalidOrder that
-    names a rule, and no order.""",
+    """A price off the tick grid, handed to the hook past Astra's own checks, is refused by the venue: InvalidOrder
+    that names a rule, and no order.""",
     hooks=["list_markets", "place_order"],
     each=True,
 )
@@ -144,33 +146,41 @@ def hook(venue: Any, name: str, **arguments: Any) -> Awaitable[Any]:
     MUST,
     "A 429 raises RateLimited that says when to come back",
     """An injected 429 raises RateLimited with `retry_after` for a read and for a placement; the placement was not
-    executed,
-    and there is no order.""",
+    executed, and there is no order.""",
     hooks=["list_markets", "get_orderbook"],
-    each=True,
-    timeout_s=40,
+    together=True,
+    timeout_s=60,
 )
-async def rate_limited(bench: Bench, segment: Segment) -> str:
-    market, trader = segment.market, bench.trader()
-    said = []
-    for what in ("a placement", "a read"):
-        if what == "a placement" and not bench.has("place_order"):
-            continue
-        async with bench.application() as astra:
-            await astra.get_orderbook(market.symbol, 5)
-            with bench.faults(rate_limited=1.0):
-                if what == "a read":
-                    call: Awaitable[Any] = astra.get_orderbook(market.symbol, 5)
-                else:
-                    call = astra.place_order(market.symbol, order_for(bench, market), trader.credentials)
-                error: RateLimited = await raised(what, RateLimited, call, bench.code)
-        after = error.retry_after
-        expect(after is not None and after > 0, f"{what}: retry_after: expected seconds, seen {after}")
-        expect(error.retryable, f"{what}: retryable: expected True, seen False")
-        expect_equal(f"{what}: outcome", error.outcome, Outcome.NOT_EXECUTED)
-        said.append(f"{what} after {after:.1f} s")
-    expect(not trader.orders(market), "expected no order at the venue, seen one")
-    return ", ".join(said)
+async def rate_limited(bench: Bench) -> dict[str, Finding]:
+    reads = await _limited(bench, "a read")
+    return worse(await _limited(bench, "a placement"), reads) if bench.has("place_order") else reads
+
+
+async def _limited(bench: Bench, what: str) -> dict[str, Finding]:
+    """Every segment asks under a 429, each in an application of its own: a 429 stops an application's traffic."""
+    async with AsyncExitStack() as stack:
+        apps: dict[str, Astra] = {}
+        for segment in bench.segments:
+            apps[segment.name] = await stack.enter_async_context(bench.application())
+            await apps[segment.name].get_orderbook(segment.market.symbol, 5)
+
+        async def one(segment: Segment) -> str:
+            market, trader, astra = segment.market, bench.trader(), apps[segment.name]
+            if what == "a read":
+                call: Awaitable[Any] = astra.get_orderbook(market.symbol, 5)
+            else:
+                call = astra.place_order(market.symbol, order_for(bench, market), trader.credentials)
+            error: RateLimited = await raised(what, RateLimited, call, bench.code)
+            after = error.retry_after
+            if after is None or after <= 0:
+                return fail(f"{what}: retry_after: expected seconds, seen {after}")
+            expect(error.retryable, f"{what}: retryable: expected True, seen False")
+            expect_equal(f"{what}: outcome", error.outcome, Outcome.NOT_EXECUTED)
+            expect(not trader.orders(market), "expected no order at the venue, seen one")
+            return f"{what} after {after:.1f} s"
+
+        with bench.faults(rate_limited=1.0):
+            return await together(bench.segments, one)
 
 
 @check(
@@ -179,24 +189,27 @@ async def rate_limited(bench: Bench, segment: Segment) -> str:
     "5xx and a venue that is down raise VenueUnavailable",
     "An injected 5xx, and a server that does not listen, raise VenueUnavailable (retryable) for a read.",
     hooks=["list_markets", "get_orderbook"],
+    together=True,
     timeout_s=60,
 )
-async def unavailable(bench: Bench) -> None:
+async def unavailable(bench: Bench) -> dict[str, Finding]:
     async with bench.application() as astra:
-        for segment in bench.segments:
-            await astra.market(segment.market.symbol)
-        with bench.faults(server_error=1.0):
-            for segment in bench.segments:
-                call = astra.get_orderbook(segment.market.symbol, 5)
-                error = await raised(f"{segment.name}: a read answered 5xx", VenueUnavailable, call, bench.code)
-                expect(error.retryable, f"{segment.name}: retryable: expected True, seen False")
-        await bench.stop()
-        for segment in bench.segments:
+
+        async def one(segment: Segment) -> None:
             call = astra.get_orderbook(segment.market.symbol, 5)
-            await raised(f"{segment.name}: a read from a server that is down", VenueUnavailable, call, bench.code)
-        await bench.start()
-        for segment in bench.segments:
+            error = await raised("a read", VenueUnavailable, call, bench.code)
+            expect(error.retryable, "retryable: expected True, seen False")
+
+        async def works(segment: Segment) -> None:
             await astra.get_orderbook(segment.market.symbol, 5)
+
+        await astra.list_markets(bench.code)
+        with bench.faults(server_error=1.0):
+            found = await together(bench.segments, one)
+        await bench.stop()
+        found = worse(found, await together(bench.segments, one))
+        await bench.start()
+        return worse(found, await together(bench.segments, works))
 
 
 @check(

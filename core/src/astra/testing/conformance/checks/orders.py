@@ -47,8 +47,8 @@ CONTRACTS = (LINEAR, INVERSE, QUANTO, OPTION)
     401,
     MUST,
     "A resting order is placed, seen and canceled",
-    """A bid below the market is NEW, is what the engine has to the digit, is found by its id and among the open orders;
-    canceled it is gone everywhere, and was never filled.""",
+    """A bid below the market is NEW, is what the engine has to the digit, is found by its id and among the open
+    orders; canceled it is gone everywhere, and was never filled.""",
     hooks=[*PLACE, "cancel_order"],
     each=True,
 )
@@ -88,8 +88,8 @@ async def rests(bench: Bench, segment: Segment) -> None:
     402,
     MUST,
     "An order that takes is filled",
-    """A bid at the best ask, for less than rests there, is FILLED: filled quantity, contracts and average price are the
-    engine's.""",
+    """A bid at the best ask, for less than rests there, is FILLED: filled quantity, contracts and average price are
+    the engine's.""",
     hooks=[*PLACE, "get_order"],
     each=True,
 )
@@ -118,7 +118,7 @@ async def fills(bench: Bench, segment: Segment) -> None:
     403,
     MUST,
     "A partial fill is told, and kept by the cancel",
-    """An offer of four lots of which one is taken is PARTIALLY_FILLED with that much filled; canceled, it keeps it.""",
+    "An offer of four lots of which one is taken is PARTIALLY_FILLED with that much filled; canceled, it keeps it.",
     hooks=[*PLACE, "get_order", "cancel_order"],
     each=True,
 )
@@ -149,8 +149,8 @@ async def partly(bench: Bench, segment: Segment) -> None:
     404,
     MUST,
     "Fills add up to what the orders have filled",
-    """`list_fills` tells each of the engine's fills once, oldest first: price, quantity in base units, contracts, fee,
-    liquidity, order id and time; they add up to the orders' filled quantities.""",
+    """`list_fills` tells each of the engine's fills once, oldest first: price, quantity in base units, contracts,
+    fee, liquidity, order id and time; they add up to the orders' filled quantities.""",
     hooks=[*PLACE, "list_fills"],
     each=True,
 )
@@ -186,8 +186,7 @@ async def fills_add_up(bench: Bench, segment: Segment) -> None:
     MUST,
     "Amounts are in base units, contracts beside them",
     """On contract markets an order in contracts is what the engine gets; the answer has both, the quantity being
-    contracts
-    x size (inverse: / price). Inverse markets refuse a quantity in base units, linear ones take it.""",
+    contracts x size (inverse: / price). Inverse markets refuse a quantity in base units, linear ones take it.""",
     hooks=[*PLACE, "cancel_order"],
     each=True,
     kinds=CONTRACTS,
@@ -296,8 +295,7 @@ async def rule_of(bench: Bench, segment: Segment) -> ClientIdRule:
     "A client order id is used once, as the venue's rule says",
     """A second order under the id of an open one, sent by an application that does not know of the first, raises
     DuplicateClientOrderId where the rule says WHILE_OPEN or FOREVER (FOREVER: also once the first is done), and
-    there is
-    one order; where the rule says NOT_ENFORCED Astra itself refuses the second one.""",
+    there is one order; where the rule says NOT_ENFORCED Astra itself refuses the second one.""",
     hooks=PLACE,
     each=True,
     timeout_s=30,
@@ -337,8 +335,7 @@ async def _refused_duplicate(astra: Astra, segment: Segment, order: OrderRequest
     MUST,
     "Orders that are unknown or done are not found",
     """`get_order` of an id that was never used, and `cancel_order` of one that was never used or is of a canceled
-    order,
-    raise OrderNotFound.""",
+    order, raise OrderNotFound.""",
     hooks=[*PLACE, "cancel_order"],
     each=True,
 )
@@ -381,8 +378,7 @@ async def _not_found(
     MUST,
     "Decimals are exact",
     """A price on the finest tick and a quantity of many lots reach the engine digit for digit and come back so; no
-    model
-    of trading holds a float.""",
+    model of trading holds a float.""",
     hooks=[*PLACE, "cancel_order"],
     each=True,
 )

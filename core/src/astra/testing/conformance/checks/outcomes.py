@@ -11,7 +11,8 @@ from astra.errors import OrderOutcomeUnknown, Outcome, VenueError, VenueUnavaila
 from astra.models.orders import Order, OrderRequest, OrderStatus
 from astra.models.trades import Side
 from astra.testing.conformance.bench import Bench, Trader
-from astra.testing.conformance.catalogue import Level, check, expect, expect_equal, fail
+from astra.testing.conformance.catalogue import Finding, Level, check, expect, expect_equal, fail
+from astra.testing.conformance.endings import together
 from astra.testing.conformance.segments import Segment, least, limit, resting_price
 from astra.testing.conformance.trading import expect_order, rest_a_bid
 
@@ -46,19 +47,25 @@ async def outcome(
         return error
 
 
-async def placed_once(bench: Bench, segment: Segment, **faults: Any) -> None:
-    """Under faults that let the venue act, the library must find the one order."""
-    trader = bench.trader()
+async def placed_once(bench: Bench, **faults: Any) -> dict[str, Finding]:
+    """Under faults that let the venue act, the library must find the one order, in every segment."""
     async with bench.application() as astra:
-        await astra.market(segment.market.symbol)
-        with bench.faults(**faults):
+
+        async def one(segment: Segment) -> None:
+            trader = bench.trader()
             said = await outcome(astra, bench, segment, trader, bid(bench, segment))
-    there = trader.orders(segment.market)
-    expect(len(there) == 1, f"expected 1 order at the venue, seen {len(there)} (the library says: {_text(said)})")
-    if not isinstance(said, Order):
-        fail(f"the order is at the venue: expected it found, seen {_text(said)}")
-    expect_order("the order that was found", said, there[0], segment.market)
-    expect_equal("status", said.status, OrderStatus.NEW)
+            there = trader.orders(segment.market)
+            expect(
+                len(there) == 1, f"expected 1 order at the venue, seen {len(there)} (the library says: {_text(said)})"
+            )
+            if not isinstance(said, Order):
+                fail(f"the order is at the venue: expected it found, seen {_text(said)}")
+            expect_order("the order that was found", said, there[0], segment.market)
+            expect_equal("status", said.status, OrderStatus.NEW)
+
+        await astra.list_markets(bench.code)
+        with bench.faults(**faults):
+            return await together(bench.segments, one)
 
 
 def _text(said: Order | VenueError) -> str:
@@ -71,11 +78,11 @@ def _text(said: Order | VenueError) -> str:
     "A lost answer ends in the order that is there",
     "The venue acts and the connection is reset before its answer: the order is found, and there is one.",
     hooks=HOOKS,
-    each=True,
+    together=True,
     timeout_s=30,
 )
-async def lost_answer(bench: Bench, segment: Segment) -> None:
-    await placed_once(bench, segment, lost_answer=1.0)
+async def lost_answer(bench: Bench) -> dict[str, Finding]:
+    return await placed_once(bench, lost_answer=1.0)
 
 
 @check(
@@ -84,11 +91,11 @@ async def lost_answer(bench: Bench, segment: Segment) -> None:
     "A 5xx after the venue acted ends in the order that is there",
     "The venue acts and answers 5xx: the order is found, and there is one.",
     hooks=HOOKS,
-    each=True,
+    together=True,
     timeout_s=30,
 )
-async def error_after(bench: Bench, segment: Segment) -> None:
-    await placed_once(bench, segment, server_error_after=1.0)
+async def error_after(bench: Bench) -> dict[str, Finding]:
+    return await placed_once(bench, server_error_after=1.0)
 
 
 @check(
@@ -97,19 +104,20 @@ async def error_after(bench: Bench, segment: Segment) -> None:
     "A request that arrives late is not doubled, nor called lost",
     "The connection is reset at once and the venue receives the request later: what the library says is what is there.",
     hooks=HOOKS,
-    each=True,
+    together=True,
     timeout_s=40,
 )
-async def late(bench: Bench, segment: Segment) -> None:
-    await placed_once(bench, segment, late_request=1.0, late_s=0.6)
+async def late(bench: Bench) -> dict[str, Finding]:
+    return await placed_once(bench, late_request=1.0, late_s=0.6)
 
 
 @check(
     604,
     MUST,
     "An order that never arrived is not called placed",
-    """The connection is reset, or the venue answers 5xx, before it acted: VenueUnavailable (certainly not placed), or
-    OrderOutcomeUnknown where the venue's requests have no end of life; there is no order, and none appears later.""",
+    """The connection is reset, or the venue answers 5xx, before it acted: VenueUnavailable (certainly not placed),
+    or OrderOutcomeUnknown where the venue's requests have no end of life; there is no order, and none appears
+    later.""",
     hooks=HOOKS,
     timeout_s=60,
 )

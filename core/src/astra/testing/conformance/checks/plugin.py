@@ -43,8 +43,8 @@ def loads(subject: Subject) -> str:
     102,
     MUST,
     "Every host can be set, and is",
-    """The names of the sandbox's hosts are names of `settings.hosts`; what is set there is what the venue uses: no host
-    that the sandbox serves keeps its live address, and nothing connected to another machine (the kit refuses
+    """The names of the sandbox's hosts are names of `settings.hosts`; what is set there is what the venue uses: no
+    host that the sandbox serves keeps its live address, and nothing connected to another machine (the kit refuses
     connections that leave this one).""",
     hooks=["list_markets"],
 )
@@ -82,8 +82,8 @@ def _host(url: str) -> str:
     103,
     MUST,
     "Symbols round-trip",
-    """Every symbol of the list parses, formats back to the same text, names this exchange, and its asset type is the
-    market's.""",
+    """Every symbol of the list parses, formats back to the same text, names this exchange, and its asset type is
+    the market's.""",
     hooks=["list_markets"],
 )
 async def symbols_round_trip(bench: Bench) -> str:
@@ -117,8 +117,8 @@ async def symbols_are_unique(bench: Bench) -> None:
     105,
     MUST,
     "Steps and limits are sane",
-    """Tick size, lot size and all limits are positive where given, smallest not above largest, tick bands rise and have
-    positive ticks.""",
+    """Tick size, lot size and all limits are positive where given, smallest not above largest, tick bands rise and
+    have positive ticks.""",
     hooks=["list_markets"],
 )
 async def steps(bench: Bench) -> None:
@@ -181,8 +181,8 @@ async def contracts(bench: Bench) -> None:
     107,
     MUST,
     "Expiry, strike and option type are those of the symbol",
-    """Dated markets expire (ms since the epoch) on the day that the symbol names, options have the symbol's strike and
-    type, all others have none of these.""",
+    """Dated markets expire (ms since the epoch) on the day that the symbol names, options have the symbol's strike
+    and type, all others have none of these.""",
     hooks=["list_markets"],
 )
 async def terms(bench: Bench) -> None:
@@ -207,8 +207,8 @@ async def terms(bench: Bench) -> None:
     108,
     MUST,
     "Every market of the venue is listed, under a declared product",
-    """The list names exactly the markets that the sandbox's engine has; each market's `product` is one of the plugin's
-    `products`.""",
+    """The list names exactly the markets that the sandbox's engine has; each market's `product` is one of the
+    plugin's `products`.""",
     hooks=["list_markets"],
 )
 async def listing(bench: Bench) -> None:
@@ -225,8 +225,8 @@ async def listing(bench: Bench) -> None:
     109,
     MUST,
     "Steps and contract facts are the venue's",
-    """Native symbol, product, tick and lot size, contract size and type, strike and expiry of each market equal those
-    of the sandbox's engine.""",
+    """Native symbol, product, tick and lot size, contract size and type, strike and expiry of each market equal
+    those of the sandbox's engine.""",
     hooks=["list_markets"],
 )
 async def facts(bench: Bench) -> None:

@@ -172,8 +172,7 @@ def understood(feed: Feed, recording: Recording) -> str:
     802,
     "Books from recordings are the expected ones",
     """The engine's book synchronisation over the feed's events ends LIVE, never in doubt on the way, with the
-    expected best
-    levels in base units (and updateId, where given).""",
+    expected best levels in base units (and updateId, where given).""",
 )
 def book(feed: Feed, recording: Recording) -> str:
     if recording.data_type is not DataType.ORDERBOOK or recording.book is None:
@@ -223,9 +222,8 @@ def trades(feed: Feed, recording: Recording) -> str:
 @named(
     804,
     "A missing frame is noticed",
-    """A recording with a gap makes the book doubtful at the frame that shows it; of one without, a frame is removed,
-    and the
-    book is in doubt afterwards. Concerns feeds with sequence numbers or checksums.""",
+    """A recording with a gap makes the book doubtful at the frame that shows it; of one without, a frame is
+    removed, and the book is in doubt afterwards. Concerns feeds with sequence numbers or checksums.""",
 )
 def missing(feed: Feed, recording: Recording) -> str:
     if recording.data_type is not DataType.ORDERBOOK:

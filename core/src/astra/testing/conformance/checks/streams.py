@@ -21,8 +21,7 @@ HOOKS = ["list_markets", "stream_orderbook"]
     MUST,
     "A book stream begins with a SNAPSHOT and grows",
     """For each market the first item is a SNAPSHOT, UPDATEs follow with strictly growing updateIds, the live book
-    becomes
-    LIVE, and times are ms of now.""",
+    becomes LIVE, and times are ms of now.""",
     hooks=HOOKS,
     timeout_s=40,
 )
@@ -53,8 +52,7 @@ async def begins(bench: Bench) -> None:
     MUST,
     "A streamed book equals the venue's, in base units",
     """After a time of trading, once the market rests, each live book and the copy that a consumer rebuilt from the
-    updates
-    equal the engine's book: prices, and quantities in units of the base asset.""",
+    updates equal the engine's book: prices, and quantities in units of the base asset.""",
     hooks=HOOKS,
     timeout_s=45,
 )
@@ -154,8 +152,7 @@ async def killed(bench: Bench) -> None:
     MUST,
     "One lost frame is noticed",
     """Exactly one change of a book is lost on its way: with sequence numbers or checksums the book says STALE when
-    the next
-    change comes, and is right again afterwards.""",
+    the next change comes, and is right again afterwards.""",
     hooks=HOOKS,
     timeout_s=60,
 )

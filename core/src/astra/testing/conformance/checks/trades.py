@@ -181,8 +181,8 @@ async def _over_a_gap(bench: Bench, market: Market) -> tuple[Prints, Sequence[Pr
     310,
     MUST,
     "Trades lost with a connection leave a Gap, or come late",
-    """While the server is down there is trading. After the reconnect either every trade is told, in order and once, or
-    a Gap stands in line where they are missing.""",
+    """While the server is down there is trading. After the reconnect either every trade is told, in order and once,
+    or a Gap stands in line where they are missing.""",
     hooks=HOOKS,
     each=True,
     timeout_s=50,
