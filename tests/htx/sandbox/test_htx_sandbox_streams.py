@@ -164,6 +164,16 @@ class TestHighFrequency:
                 assert frame["tick"]["mrid"] == venue.sandbox.update_id(LINEAR, venue.engine.depth(LINEAR, 0)[0])
             assert book == engine_book(venue, LINEAR, 20)
 
+    def test_a_late_subscriber_joins_at_the_last_frame(self, venue: Any) -> None:
+        first = venue.connect("derivatives_stream", "/linear-swap-ws")
+        _, begin = first.send({"sub": FAST, "data_type": "incremental"})
+        venue.crowd(LINEAR, "BUY", "5", "89000")  # not yet told
+        late = venue.connect("derivatives_stream", "/linear-swap-ws")
+        _, snapshot = late.send({"sub": FAST, "data_type": "incremental"})
+        assert snapshot["tick"] | {"ts": 0} == begin["tick"] | {"ts": 0}
+        (update,) = data_of(late.after(50), FAST)
+        assert (update["tick"]["version"], len(update["tick"]["bids"])) == (snapshot["tick"]["version"] + 1, 1)
+
     def test_whole_books_are_the_default(self, venue: Any) -> None:
         venue.crowd(LINEAR, "BUY", "3", "89000")
         client = venue.connect("derivatives_stream", "/linear-swap-ws")

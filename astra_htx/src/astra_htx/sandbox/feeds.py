@@ -130,10 +130,10 @@ class HighFreqFeed(Feed):
         self._incremental = incremental
         self._version = version
         self._changed = False
+        self._shown = self._window.change_id
+        """The change that the window as last sent stands for."""
 
     def greeting(self, now_ms: int) -> bytes:
-        if not self._incremental:
-            self._window.turn()
         return self._frame("snapshot", *self._window.levels(), now_ms)
 
     def book(self, change: BookChange, now_ms: int) -> None:
@@ -145,6 +145,7 @@ class HighFreqFeed(Feed):
             return
         self._changed = False
         bids, asks = self._window.turn()
+        self._shown = self._window.change_id
         if not (bids or asks):
             return
         self._version += 1
@@ -155,7 +156,7 @@ class HighFreqFeed(Feed):
 
     def _frame(self, event: str, bids: Levels, asks: Levels, now_ms: int) -> bytes:
         """A snapshot leaves an empty side out, an update writes an empty array."""
-        mrid = self.listing.update_id(self._window.change_id)
+        mrid = self.listing.update_id(self._shown)
         sides = "".join(
             f'"{name}":[{contract_levels(levels)}],'
             for name, levels in (("asks", asks), ("bids", bids))
