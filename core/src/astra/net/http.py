@@ -74,6 +74,9 @@ class Request(msgspec.Struct, frozen=True):
     """May change something at the venue: never repeated by the transport."""
     urgent: bool = False
     """Goes before all others through the rate limiter (cancels)."""
+    lane: Hashable = None
+    """Requests of one lane are signed and sent one after the other, each after the answer to the one before: for venues
+    that refuse a request whose nonce is below that of one that overtook it."""
     timeout_s: float | None = None
     """Time for one attempt; the client's where None."""
     max_bytes: int = MAX_BODY_BYTES
@@ -165,6 +168,7 @@ class HttpClient:
         self._given_transport = transport
         self._transport: httpx.AsyncBaseTransport | None = transport
         self._random = random if random is not None else _new_random()
+        self._lanes: dict[Hashable, anyio.Lock] = {}
         self._closed = False
 
     def __repr__(self) -> str:
@@ -191,7 +195,8 @@ class HttpClient:
             now = self._clock.local.monotonic()
             if deadline is None:
                 deadline = now + BUDGET_TIMEOUTS * timeout_s
-            outcome = await self._attempt(request, sign, permit, min(timeout_s, max(deadline - now, timeout_s / 10)))
+            left_s = min(timeout_s, max(deadline - now, timeout_s / 10))
+            outcome = await self._in_lane(request, sign, permit, left_s)
             if isinstance(outcome, Response):
                 return outcome
             if _is_clock_error(outcome) and sign is not None and not stamped_anew:
@@ -215,6 +220,22 @@ class HttpClient:
         if transport is not None and transport is not self._given_transport:
             with anyio.CancelScope(shield=True), redacted():
                 await transport.aclose()
+
+    async def _in_lane(
+        self, request: Request, sign: Sign | None, permit: Permit, timeout_s: float
+    ) -> Response | Exception:
+        """An attempt, when it is the request's turn in its lane."""
+        lane = request.lane
+        if lane is None:
+            return await self._attempt(request, sign, permit, timeout_s)
+        lock = self._lanes.setdefault(lane, anyio.Lock())
+        try:
+            async with lock:
+                return await self._attempt(request, sign, permit, timeout_s)
+        finally:
+            statistics = lock.statistics()
+            if not statistics.locked and not statistics.tasks_waiting and self._lanes.get(lane) is lock:
+                del self._lanes[lane]
 
     async def _attempt(
         self, request: Request, sign: Sign | None, permit: Permit, timeout_s: float

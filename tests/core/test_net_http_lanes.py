@@ -1,0 +1,81 @@
+"""Requests of one lane go one after the other; others do not wait for them."""
+
+from __future__ import annotations
+
+import anyio
+import httpx
+import msgspec
+import pytest
+
+from astra.net.clock import SystemClock, VenueClock
+from astra.net.http import HttpClient, Request, Response
+from astra.net.ratelimit import RateLimiter
+
+pytestmark = pytest.mark.anyio
+
+
+class Slow(httpx.AsyncBaseTransport):
+    """Answers when it is told to; keeps what came in, in order."""
+
+    def __init__(self) -> None:
+        self.arrived: list[str] = []
+        self.go = anyio.Event()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.arrived.append(request.url.query.decode())
+        await self.go.wait()
+        return httpx.Response(200, content=b"{}")
+
+
+@pytest.fixture
+def slow() -> Slow:
+    return Slow()
+
+
+def client(slow: Slow) -> HttpClient:
+    clock = SystemClock()
+    return HttpClient(
+        "X",
+        "http://venue",
+        limiter=RateLimiter("X", (), clock),
+        clock=VenueClock(clock),
+        interpret=lambda request, response: None,
+        transport=slow,
+    )
+
+
+async def test_requests_of_one_lane_are_signed_and_sent_one_after_the_other(slow: Slow) -> None:
+    http = client(slow)
+    nonces = iter(range(1, 100))
+    answers: list[Response] = []
+
+    def sign(request: Request, now_ms: int) -> Request:
+        return msgspec.structs.replace(request, query=f"nonce={next(nonces)}")
+
+    async def ask(lane: str | None) -> None:
+        answers.append(await http.send(Request("GET", "/x", lane=lane), sign))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(ask, "a key")
+        await anyio.wait_all_tasks_blocked()
+        assert slow.arrived == ["nonce=1"], "the others wait, and are not signed yet"
+        tasks.start_soon(ask, None)
+        tasks.start_soon(ask, "another key")
+        await anyio.wait_all_tasks_blocked()
+        assert slow.arrived == ["nonce=1", "nonce=2", "nonce=3"]
+        slow.go.set()
+    assert len(answers) == 5
+    assert slow.arrived == [f"nonce={number}" for number in range(1, 6)]
+    assert not http._lanes, "nothing is kept of lanes that are empty"
+
+
+async def test_a_canceled_request_frees_its_lane(slow: Slow) -> None:
+    http = client(slow)
+    async with anyio.create_task_group() as tasks:
+        with anyio.move_on_after(0.01):
+            await http.send(Request("GET", "/x", lane="a key"))
+        slow.go.set()
+        tasks.start_soon(http.send, Request("GET", "/x", lane="a key"))
+    assert len(slow.arrived) == 2
+    assert not http._lanes
