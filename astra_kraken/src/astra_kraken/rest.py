@@ -126,6 +126,7 @@ class SpotRest(RestApi):
         self.window_ms = settings.order_window_ms
         self._local = clock
         self._nonce_unit = settings.nonce_unit
+        self._overtaking = settings.nonce_window
         self._nonces: Recent[str, _Nonces] = Recent(REMEMBERED_KEYS)
         self._judge = spot_interpreter(exchange, self.clock.now_ms)
 
@@ -151,11 +152,12 @@ class SpotRest(RestApi):
         self, decode: Decode[T], name: str, params: Params, credentials: Credentials, *, calls: float = 1
     ) -> T:
         """`POST /0/private/<name>`, a request that reads; it adds `calls` to the key's counter."""
-        return await self.read(_inner(decode), self._request(name, encoded(params), {CALLS: calls}), credentials)
+        request = self._request(name, encoded(params), {CALLS: calls}, credentials)
+        return await self.read(_inner(decode), request, credentials)
 
     async def asked(self, decode: Decode[T], name: str, body: bytes, credentials: Credentials) -> T:
         """Like `private`, with parameters as JSON."""
-        return await self.read(_inner(decode), self._request(name, body, {CALLS: 1}), credentials)
+        return await self.read(_inner(decode), self._request(name, body, {CALLS: 1}, credentials), credentials)
 
     async def command(
         self,
@@ -173,7 +175,7 @@ class SpotRest(RestApi):
         urgent: bool = False,
     ) -> T:
         """A request that places, changes or cancels, sent once. `body`: form text, or JSON as bytes."""
-        request = msgspec.structs.replace(self._request(name, body, costs), urgent=urgent)
+        request = msgspec.structs.replace(self._request(name, body, costs, credentials), urgent=urgent)
         answer = await self.order(
             request,
             credentials,
@@ -185,10 +187,13 @@ class SpotRest(RestApi):
         )
         return commanded(_inner(decode), answer, self.exchange, market, operation, client_order_id, order_id)
 
-    def _request(self, name: str, body: str | bytes, costs: Mapping[Any, float]) -> Request:
+    def _request(self, name: str, body: str | bytes, costs: Mapping[Any, float], credentials: Credentials) -> Request:
+        """A key's nonces must arrive in the order in which they were made: its requests go one at a time, unless the
+        key is said to have a nonce window."""
+        lane = None if self._overtaking else self.key(credentials).key.get_secret_value()
         headers = {CONTENT_TYPE: JSON} if isinstance(body, bytes) else {}
         text = body if isinstance(body, bytes) else body.encode()
-        return Request("POST", f"/0/private/{name}", body=text, headers=headers, costs=costs)
+        return Request("POST", f"/0/private/{name}", body=text, headers=headers, costs=costs, lane=lane)
 
 
 def commanded(

@@ -71,6 +71,9 @@ class KrakenSettings(FamilySettings):
     `deadline`, the derivatives' `processBefore`)."""
     nonce_unit: Literal["ms", "us", "ns"] = "us"
     """Spot's nonces are the time in this unit. A key that was used with a finer unit before must stay with it."""
+    nonce_window: bool = False
+    """The Spot keys have a nonce window (set where keys are made): their requests may overtake one another and are sent
+    at the same time. Otherwise the requests of a key wait for one another, because the venue refuses a late nonce."""
     spot_book_depth: Literal[10, 25, 100, 500, 1000] = 100
     """Levels a side of the spot books that are subscribed. The checksum covers the best ten."""
     unchecked_after: int | None = Field(default=None, gt=0)
