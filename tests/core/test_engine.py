@@ -760,3 +760,65 @@ async def test_frames_may_come_from_the_event_loops_callbacks(anyio_backend: str
         await in_callback(toy.transport.open[0].cut)
         assert (await anext(stream)).kind is UpdateKind.STALE
         assert toy.transport.dials == 1
+
+
+class InBandSession(ToySession):
+    """Snapshots are asked for with {"req": name} and come as {"s", "snap", "b"}."""
+
+    def request_snapshot(self, channel: Channel, now_ms: int) -> Iterable[Frame]:
+        return [json.dumps({"req": channel.native_symbol})]
+
+    def received(self, payload: Payload, received_ns: int) -> None:
+        message = json.loads(bytes(payload))
+        channel = self.channels.get(message.get("s", "") + "@ORDERBOOK")
+        if "snap" in message and channel is not None:
+            bids = [tuple(level) for level in message["b"]]
+            self.outlet.book(channel).snapshot(message["snap"], bids, [], None, received_ns)
+        else:
+            super().received(payload, received_ns)
+
+
+class InBandFeed(ToyFeed):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rules = BookRules(seed=Seed.IN_BAND, continuity=Continuity.CONTIGUOUS, integrity=Integrity.SEQUENCE)
+
+    def session(self, endpoint: Endpoint, outlet: Outlet, ticket: Ticket | None) -> Session:
+        return InBandSession(endpoint, outlet, ticket)
+
+
+async def test_a_useless_snapshot_in_band_is_asked_for_again_soon() -> None:
+    async with stage(InBandFeed()) as toy, toy.books(A) as stream:
+        await toy.settle(0.1)
+        (connection,) = toy.transport.open
+
+        def requests() -> int:
+            return sum("req" in json.loads(frame) for frame in connection.sent)
+
+        assert requests() == 1
+        connection.push(json.dumps({"s": "A", "f": 20, "l": 20, "b": [[8.0, 1.0]]}))
+        connection.push(json.dumps({"s": "A", "snap": 15, "b": [[9.0, 1.0]]}))
+        await toy.settle(1.0)
+        assert requests() == 2
+        connection.push(json.dumps({"s": "A", "snap": 19, "b": [[9.0, 1.0]]}))
+        (first,) = await waiting(stream)
+        assert (first.kind, first.update_id, list(first.bids)) == (UpdateKind.SNAPSHOT, 20, [(9.0, 1.0), (8.0, 1.0)])
+        # A gap right after that is mended as fast.
+        connection.push(json.dumps({"s": "A", "f": 22, "l": 22, "b": []}))
+        await toy.settle(1.0)
+        assert requests() == 3
+
+
+async def test_urgent_frames_go_before_those_that_wait() -> None:
+    feed = ToyFeed()
+    feed.kind = msgspec.structs.replace(feed.kind, messages_per_s=1.0)
+    async with stage(feed) as toy, toy.books(A):
+        await toy.settle(0.1)
+        (connection,) = toy.transport.open
+        link = toy.hub.pool.connections[0]._link
+        assert link is not None
+        for frame in ('{"one": 1}', '{"two": 2}'):
+            link.send(frame)
+        link.send('{"pong": 3}', urgent=True)
+        await toy.settle(5.0)
+        assert connection.sent[-3:] == ['{"pong": 3}', '{"one": 1}', '{"two": 2}']

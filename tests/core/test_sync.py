@@ -317,6 +317,71 @@ def test_levels_beyond_the_seeds_edges_are_not_published() -> None:
     assert (updates[-1].bids, updates[-1].asks) == ([(8.5, 1.0)], [])
 
 
+def test_a_difference_between_states_is_applied_only_where_it_begins() -> None:
+    """A level that changed and changed back between two states is in no difference that spans both."""
+    sync, wishes, updates = make(Continuity.CHAINED, differences=True)
+    sync.seed(BookSeed(10, BIDS, ASKS, None), NS, 0.0)
+    sync.delta(0, 45, 8, [(9.5, 1.0)], [], None, NS)
+    assert (wishes.seeds, updates) == (2, [])
+    sync.seed(BookSeed(45, BIDS, ASKS, None), NS, 1.0)
+    sync.delta(0, 50, 45, [], [], None, NS)
+    assert sync.state is BookState.LIVE
+    sync.delta(0, 60, 47, [], [], None, NS)
+    assert updates[-1].kind is UpdateKind.STALE
+    assert "does not begin at 50" in (updates[-1].reason or "")
+
+
+def test_levels_that_fall_out_of_the_streams_depth_are_published_as_deleted() -> None:
+    sync, _, updates = make(Continuity.CHAINED, kept_depth=2)
+    sync.seed(BookSeed(10, [(9.0, 1.0), (8.0, 1.0), (7.0, 1.0)], ASKS, None), NS, 0.0)
+    sync.delta(0, 11, 10, [], [(12.0, 1.0)], None, NS)
+    assert updates[-1].bids == [(9.0, 1.0), (8.0, 1.0)]
+    sync.delta(0, 12, 11, [(9.5, 2.0)], [(10.5, 3.0)], None, NS)
+    assert updates[-1].bids == [(9.5, 2.0), (8.0, 0.0)]
+    assert updates[-1].asks == [(10.5, 3.0), (12.0, 0.0)]
+    assert (sync.book.bids(), sync.book.asks()) == ([(9.5, 2.0), (9.0, 1.0)], [(10.5, 3.0), (11.0, 1.0)])
+
+
+def in_band(**more: object) -> tuple[BookSync, Wishes, list[OrderbookUpdate]]:
+    """A live book at 11 whose snapshots come in band, with an audit begun at 700 s."""
+    updates: list[OrderbookUpdate] = []
+    wishes = Wishes()
+    known = BookRules(
+        seed=Seed.IN_BAND, continuity=Continuity.CHAINED, integrity=Integrity.SEQUENCE, audit_every_s=600.0
+    )
+    sync = BookSync("TOY-SPOT-A-B", known, wishes, updates.append)
+    sync.opened()
+    sync.acknowledged()
+    sync.snapshot(10, BIDS, ASKS, None, NS)
+    sync.delta(0, 11, 10, [], [], None, NS)
+    audited(sync, 0.0)
+    assert wishes.checks == 1
+    return sync, wishes, updates
+
+
+def test_an_in_band_snapshot_audits_a_running_book() -> None:
+    sync, wishes, updates = in_band()
+    sync.delta(0, 12, 11, [(9.5, 1.0)], [], None, NS)
+    sync.snapshot(11, BIDS, ASKS, None, NS)
+    sync.tick(700.1)
+    assert sync.stats.audits_passed == 1
+    assert updates[-1].kind is UpdateKind.UPDATE
+    sync.tick(1400.0)
+    assert wishes.checks == 2
+    sync.snapshot(12, BIDS, ASKS, None, NS)
+    sync.tick(1400.1)
+    assert (sync.stats.audits_failed, updates[-1].kind) == (1, UpdateKind.STALE)
+
+
+def test_a_book_whose_in_band_audit_is_not_answered_is_subscribed_anew() -> None:
+    sync, wishes, updates = in_band()
+    sync.tick(714.0)
+    assert sync.state is BookState.LIVE
+    sync.tick(716.0)
+    assert updates[-1].kind is UpdateKind.STALE
+    assert len(wishes.resubscriptions) == 1
+
+
 def audited(sync: BookSync, now: float) -> None:
     sync.tick(now)
     sync.tick(now + 700.0)

@@ -95,6 +95,21 @@ class Book:
             return beyond | CROSSED
         return beyond
 
+    def cut(self, depth: int) -> tuple[list[Level], list[Level]]:
+        """Keep the best `depth` levels a side. Returns the bids and asks that fell off, as deletions."""
+        gone: tuple[list[Level], list[Level]] = ([], [])
+        if len(self._bid_keys) > depth:
+            gone[0].extend((price, 0.0) for price in self._bid_keys[:-depth])
+            del self._bid_keys[:-depth]
+            for price, _ in gone[0]:
+                del self._bids[price]
+        if len(self._ask_keys) > depth:
+            gone[1].extend((-key, 0.0) for key in self._ask_keys[:-depth])
+            del self._ask_keys[:-depth]
+            for price, _ in gone[1]:
+                del self._asks[price]
+        return gone
+
     @property
     def best_bid(self) -> Level | None:
         if not self._bid_keys:
@@ -181,19 +196,11 @@ class TextBook(Book):
         self._texts = ({}, {})
 
     def truncate(self, depth: int) -> tuple[list[Level], list[Level]]:
-        """Keep the best `depth` levels a side, as venues whose stream covers so many prescribe.
-
-        Returns the levels that fell off, as deletions.
-        """
-        gone: tuple[list[Level], list[Level]] = (
-            [(price, 0.0) for price, _ in self.bids()[depth:]],
-            [(price, 0.0) for price, _ in self.asks()[depth:]],
-        )
+        """`cut`, with the text of the levels."""
+        gone = self.cut(depth)
         for texts, levels in zip(self._texts, gone, strict=True):
             for price, _ in levels:
                 texts.pop(price, None)
-        if gone[0] or gone[1]:
-            self.apply(*gone)
         return gone
 
     def texts(self, side: str, depth: int) -> list[TextLevel]:

@@ -152,11 +152,14 @@ class Link:
 
     # -- the session's outlet -----------------------------------------------------------------------------------
 
-    def send(self, frame: Frame) -> None:
+    def send(self, frame: Frame, *, urgent: bool = False) -> None:
         if len(self._outbox) >= MAX_OUTBOX:
             self.end("too many frames wait to be sent")
             return
-        self._outbox.append(frame)
+        if urgent:
+            self._outbox.appendleft(frame)
+        else:
+            self._outbox.append(frame)
         self._owner.wake()
 
     def book(self, channel: Channel) -> Any:

@@ -167,6 +167,13 @@ class BookRules(msgspec.Struct, frozen=True):
     ids_may_fall: bool = False
     """A chained delta may name the book's last id as its predecessor and yet have a smaller id of its own (the venue
     numbers anew after maintenance): it continues the book. Goes with `engine_ids`."""
+    differences: bool = False
+    """A chained delta is the difference between two states of the book, its predecessor's and its own, not the list of
+    what happened in between: one that begins before the book's last id and ends after it cannot be applied, because a
+    level that changed and changed back is not in it. Each delta's `prev` must then be the book's last id itself."""
+    kept_depth: int | None = None
+    """Levels a side that the stream covers, where the venue does not promise to delete what falls out of them: such
+    levels are cut off here, and published as deletions."""
     keep_text: bool = False
     """The feed checks checksums over the venue's own number text: `delta` passes it, the book keeps it."""
 
@@ -256,8 +263,9 @@ class AccountInput(Protocol):
 class Outlet(Protocol):
     """What a session can ask of its connection."""
 
-    def send(self, frame: Frame) -> None:
-        """Queue a frame (a pong, an answer); it is paced like all others."""
+    def send(self, frame: Frame, *, urgent: bool = False) -> None:
+        """Queue a frame; it is paced like all others. An urgent one (the answer to a ping) goes before those that
+        wait."""
         ...
 
     def book(self, channel: Channel) -> BookInput: ...

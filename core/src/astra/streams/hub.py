@@ -161,6 +161,8 @@ class BookTopic(_Topic):
         self.sync = BookSync(self.symbol, rules, self, self._publish)
         self._audits = hub.settings.audits
         self._fetching = False
+        self._answered = anyio.Event()
+        """An in-band snapshot that is awaited came, whether or not it was of use."""
         self._attempt = 0
 
     def _publish(self, update: OrderbookUpdate) -> None:
@@ -197,10 +199,13 @@ class BookTopic(_Topic):
 
     def tick(self, now: float) -> None:
         self.sync.tick(now)
+        if self._fetching and not self.sync.wants_seed:
+            self._answered.set()
 
     # -- what the book asks for ---------------------------------------------------------------------------------
 
     def seed_wanted(self) -> None:
+        self._answered.set()
         if not self._fetching:
             self._fetching = True
             self._hub.start_soon(self._fetch_seeds, name=f"seed {self.symbol}")
@@ -208,8 +213,16 @@ class BookTopic(_Topic):
     def check_wanted(self) -> None:
         if self._audits and self.sync.rules.seed is Seed.REST:
             self._hub.start_soon(self._audit, name=f"audit {self.symbol}")
+        elif self._audits and self.sync.rules.seed is Seed.IN_BAND:
+            self._request_snapshot()
         else:
             self.sync.end_audit()
+
+    def _request_snapshot(self) -> None:
+        """In band; it comes as a frame."""
+        connection = self._hub.pool.connection_of(self.channel)
+        if connection is not None:
+            connection.request_snapshot(self.channel)
 
     def resubscribe(self, reason: str) -> None:
         if not self._fetching:
@@ -223,14 +236,13 @@ class BookTopic(_Topic):
         try:
             while sync.wants_seed and self.taps:
                 attempt += 1
-                if sync.rules.seed is Seed.IN_BAND:
-                    connection = hub.pool.connection_of(self.channel)
-                    if connection is not None:
-                        connection.request_snapshot(self.channel)
-                    await hub.clock.sleep(sync.rules.first_snapshot_s if attempt < 3 else hub.backoff.cap_s)
-                    continue
                 if attempt > 1:
                     await hub.clock.sleep(hub.backoff.delay(attempt - 1, hub.random))
+                if sync.rules.seed is Seed.IN_BAND:
+                    self._answered = anyio.Event()
+                    self._request_snapshot()
+                    await hub.clock.wait(self._answered, sync.rules.first_snapshot_s)
+                    continue
                 async with hub.seed_slots:
                     if not sync.wants_seed:
                         continue

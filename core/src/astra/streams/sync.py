@@ -12,7 +12,8 @@ The steps, for a book seeded by REST or in band:
    a delta has joined (or the market stayed quiet for `QUIET_S`) is the book LIVE and a SNAPSHOT published.
 4. From then on each delta must continue the book: with L the book's last id, `first <= L + 1` where ids are
    contiguous, `prev <= L` where they are chained. (Equality is the usual case; a delta that starts earlier repeats
-   changes that the book has, its quantities being absolute, which happens where two connections overlap.)
+   changes that the book has, its quantities being absolute, which happens where two connections overlap. Where deltas
+   are differences between states, `BookRules.differences`, only equality will do.)
 5. A delta that does not continue the book, a checksum that fails, a crossed book where the venue forbids it, an audit
    that finds a difference: STALE is published, the book is dropped, back to 1 for this book alone.
 
@@ -100,9 +101,11 @@ class BookSync:
         "_audit_until",
         "_buffer",
         "_chained",
+        "_differences",
         "_effects",
         "_forbid_crossed",
         "_ids_fall",
+        "_kept_depth",
         "_low_seeds",
         "_moved_at",
         "_next_check_at",
@@ -156,6 +159,8 @@ class BookSync:
         self._numbered = rules.continuity is not Continuity.NONE
         self._own_ids = not self._numbered or rules.engine_ids
         self._ids_fall = rules.ids_may_fall
+        self._differences = rules.differences
+        self._kept_depth = rules.kept_depth
         self._forbid_crossed = rules.crossed is Crossed.FORBIDDEN
         self._buffer: deque[_Delta] = deque(maxlen=MAX_BUFFERED)
         self._record: list[_Delta] | None = None
@@ -211,7 +216,7 @@ class BookSync:
             if last <= known:
                 if not self._ids_fall or prev != known or last == known:
                     return
-            elif prev > known if self._chained else first > known + 1:
+            elif prev > known or (self._differences and prev != known) if self._chained else first > known + 1:
                 self._gap(_Delta(first, last, prev, bids, asks, time, received))
                 return
             self.last_id = last
@@ -224,6 +229,10 @@ class BookSync:
                 bids, asks = self.book.inside(bids, asks)
         if self._record is not None:
             self._record.append(_Delta(first, last, prev, bids, asks, time, received))
+        if self._kept_depth is not None:
+            fallen = self.book.cut(self._kept_depth)
+            if fallen[0] or fallen[1]:
+                bids, asks = [*bids, *fallen[0]], [*asks, *fallen[1]]
         if self._own_ids:
             last = self._own_id(received)
         self.published_id = last
@@ -272,7 +281,11 @@ class BookSync:
         if self._phase is _Phase.CLOSED:
             return
         if self.rules.seed is Seed.IN_BAND:
-            self.seed(BookSeed(last, bids, asks, time), received)
+            seed = BookSeed(last, bids, asks, time)
+            if self._record is not None and self._audit_seed is None:
+                self._audit_seed = seed  # judged at the next tick
+            else:
+                self.seed(seed, received)
             return
         self.book.load(bids, asks)
         self._seeded_by_stream(last, time, received)
@@ -307,7 +320,7 @@ class BookSync:
         """Would this delta continue the live book? (Deltas of a second connection are tried before it takes over.)"""
         if self._phase is not _Phase.LIVE or last <= self.last_id:
             return False
-        return prev <= self.last_id if self._chained else first <= self.last_id + 1
+        return self._follows(first, prev, self.last_id)
 
     # -- snapshots fetched --------------------------------------------------------------------------------------
 
@@ -389,11 +402,13 @@ class BookSync:
         for frame in record:
             if frame.last <= at:
                 continue
-            if (frame.prev if self._chained else frame.first - 1) > at:
+            if not self._follows(frame.first, frame.prev, at):
                 self.end_audit()
                 return
             shadow.apply(frame.bids, frame.asks)
             at = frame.last
+            if self._kept_depth is not None:
+                shadow.cut(self._kept_depth)
         ahead = at > self.last_id
         if ahead and now < self._audit_until:
             return  # the snapshot is ahead of the stream: judged again at the next tick
@@ -434,6 +449,8 @@ class BookSync:
         if self._record is not None:
             if self._audit_seed is not None:
                 self._judge(now)
+            elif self.rules.seed is Seed.IN_BAND and now >= self._audit_until:
+                self._resync(f"no answer to a snapshot request in {self.rules.first_snapshot_s:g} s", resubscribe=True)
             return
         if self._next_check_at is None:
             every = self.rules.audit_every_s
@@ -449,12 +466,19 @@ class BookSync:
                 self._moved_at = now
                 self._silent_for = min(self._silent_for * 2, max(every or 600.0, self._silent_for))
             if self.begin_audit():
+                self._audit_until = now + self.rules.first_snapshot_s
                 self._effects.check_wanted()
 
     # -- inside -------------------------------------------------------------------------------------------------
 
     def _continues(self, frame: _Delta) -> bool:
-        return frame.prev <= self.last_id if self._chained else frame.first <= self.last_id + 1
+        return self._follows(frame.first, frame.prev, self.last_id)
+
+    def _follows(self, first: int, prev: int, last: int) -> bool:
+        """Does a delta that ends after `last` continue a book that stands there?"""
+        if not self._chained:
+            return first <= last + 1
+        return prev == last or (prev < last and not self._differences)
 
     def _early(self, frame: _Delta) -> None:
         """A delta before the book is live."""
@@ -481,6 +505,8 @@ class BookSync:
         self._effects.seed_wanted()
 
     def _go_live(self) -> None:
+        if self._kept_depth is not None:
+            self.book.cut(self._kept_depth)
         if self.book.is_crossed and self._forbid_crossed:
             self._resync(f"crossed book: bid {self.book.best_bid} at or above ask {self.book.best_ask}")
             return
@@ -514,8 +540,14 @@ class BookSync:
         self.publish(OrderbookUpdate(self.symbol, self.published_id, bids, asks, kind, time, received))
 
     def _gap(self, frame: _Delta) -> None:
-        after = f"before change {frame.prev}" if self._chained else f"up to change {frame.first - 1}"
-        self._resync(f"gap: changes from {self.last_id + 1} {after} are missing", frame)
+        if self._chained and frame.prev < self.last_id:
+            reason = (
+                f"a change from {frame.prev} to {frame.last} does not begin at {self.last_id}, where the book stands"
+            )
+        else:
+            after = f"before change {frame.prev}" if self._chained else f"up to change {frame.first - 1}"
+            reason = f"gap: changes from {self.last_id + 1} {after} are missing"
+        self._resync(reason, frame)
 
     def _resync(self, reason: str, frame: _Delta | None = None, *, resubscribe: bool = False) -> None:
         """The book cannot be trusted: say so, start over for this book alone (with its subscription, if need be)."""

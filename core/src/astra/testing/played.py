@@ -96,7 +96,7 @@ class RecordingOutlet:
 
     book = trades = account = _input
 
-    def send(self, frame: Any) -> None:
+    def send(self, frame: Any, *, urgent: bool = False) -> None:
         self.sent.append(frame)
 
     def acknowledged(self, channels: Iterable[Channel]) -> None:
