@@ -72,7 +72,21 @@ NEIGHBOURS = {
 }
 
 
-@pytest.mark.parametrize("flaw", NEIGHBOURS)
+SLOW = {
+    "makers-side",
+    "trades-in-contracts",
+    "books-in-contracts",
+    "gaps-unnoticed",
+    "secret-in-log",
+    "signature-in-error",
+    "leaks-sockets",
+    "wrong-balances",
+}
+
+
+@pytest.mark.parametrize(
+    "flaw", [pytest.param(flaw, marks=[pytest.mark.slow] if flaw in SLOW else []) for flaw in NEIGHBOURS]
+)
 def test_a_flaw_fails_the_check_that_is_about_it_and_no_other(flaw: str, tmp_path: Path) -> None:
     chosen, expected = NEIGHBOURS[flaw]
     printed, report = kit(tmp_path, "-k", chosen, flaw=flaw)

@@ -152,10 +152,11 @@ class VenueRun:
         """Stop everything. What goes wrong then is raised, unless the loop hangs already."""
         scope, self._bench_scope = self._bench_scope, None
         loop, self._loop = self._loop, None
-        if loop is None or (self._broken is not None and self._bench is not None):
+        bench, self._bench = self._bench, None
+        if loop is None or (self._broken is not None and bench is not None):
             return  # a loop that hangs ends with the process
         try:
-            if scope is not None and self._bench is not None:
+            if scope is not None and bench is not None:
                 scope.__exit__(None, None, None)
         finally:
             loop.stop()

@@ -87,7 +87,7 @@ class Replay:
 
     # -- the connection's side of the session ---------------------------------------------------------------------
 
-    def send(self, frame: str | bytes) -> None:
+    def send(self, frame: str | bytes, *, urgent: bool = False) -> None:
         """Nobody is there."""
 
     def book(self, channel: Channel) -> BookSync:

@@ -192,7 +192,10 @@ async def gaps(bench: Bench, segment: Segment) -> str:
     seen = prints.of(segment.market)
     names = [trade.id for trade in seen]
     expect(len(set(names)) == len(names), f"ids: expected each trade once, seen {names}")
-    complete = [(t.price, t.quantity) for t in seen] == [(t.price, t.quantity) for t in true][: len(seen)]
+    complete = all(
+        close(trade.price, made.price) and close(trade.quantity, made.quantity)
+        for trade, made in zip(seen, true, strict=False)
+    )
     if prints.gaps:
         return f"a Gap, filled: {prints.gaps[0].filled}"
     expect(
