@@ -174,9 +174,7 @@ async def fills_add_up(bench: Bench, segment: Segment) -> None:
     for fill, expected in zip(seen, true, strict=True):
         expect_fill("list_fills", fill, expected, market)
     for order in (placed, sold):
-        own = [
-            fill for fill in seen if fill.order_id == order.id or (fill.order_id is None and fill.side is order.side)
-        ]
+        own = [fill for fill in seen if fill.order_id in (order.id, None) and fill.side is order.side]
         expect(own, f"expected fills with the order id {order.id}, seen {[fill.order_id for fill in seen]}")
         engine_order = next(one for one in trader.orders(market) if one.side is order.side)
         filled = market.base_quantity(engine_order.filled, engine_order.average_price)
