@@ -606,3 +606,18 @@ def test_a_venue_with_fixed_windows_that_reports_its_count_never_has_to_refuse(
     # Four clients that wait for their answers do not want more than this.
     wanted = min(limit - 5, 4 * 60 * 3 / 1.0)
     assert sum(counted.values()) >= 0.8 * 7 * wanted
+
+
+def test_a_header_that_buckets_share_is_about_the_one_that_was_charged() -> None:
+    """Pools of one venue may all be reported in the same header."""
+
+    async def work(clock: VirtualClock) -> None:
+        pools = [Bucket(name, 100, 30.0, left_header="x-left", header_is_shared=True) for name in ("spot", "public")]
+        limiter = RateLimiter("X", pools, clock)
+        permit = await limiter.acquire({"spot": 1})
+        limiter.observe({"x-left": "40"}, permit=permit)
+        assert {report.name: report.used for report in limiter.report()} == {"spot": 60, "public": 0}
+        limiter.observe({"x-left": "10"})
+        assert {report.name: report.used for report in limiter.report()} == {"spot": 60, "public": 0}
+
+    in_virtual_time(work)

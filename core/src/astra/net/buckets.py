@@ -68,6 +68,8 @@ class Bucket(msgspec.Struct, frozen=True):
     per_account: bool = False
     per_scope: bool = False
     left_header: str | None = None
+    header_is_shared: bool = False
+    """Other buckets are reported in the same header: it is about the one that its request was charged to."""
 
     def __post_init__(self) -> None:
         if not (self.limit > 0 and self.window_s > 0):

@@ -12,7 +12,7 @@ What a venue may limit, and how it is said:
 - A cost that depends on the request (weights, the age of the order that is cancelled): the cost is the venue's to say.
 - Batches that count as so many orders: cost N. A budget that several endpoints share: one bucket. Budgets that exclude
   each other (public and private): one limiter for each, or buckets that no request charges together.
-- Reports of use in response headers: `used_header`, `left_header`.
+- Reports of use in response headers: `used_header`, `left_header`; several buckets in one header: `header_is_shared`.
 
 Buckets of accounts and scopes come into being when they are charged, and are forgotten when they are empty; there are
 never more than `_MAX_STATES`.
@@ -147,6 +147,8 @@ class RateLimiter:
                 continue
             state = self._state((bucket.name, account if bucket.per_account else None, None), now)
             spent = charged.pop(id(state), None)
+            if bucket.header_is_shared and spent is None:
+                continue
             if permit is not None and spent is None:
                 spent = Spent.nothing(state, now)
             state.report(used, spent, now)
