@@ -25,7 +25,7 @@ from astra_sandbox import Sandbox
 from astra_sandbox.engine import MatchingEngine
 
 pytestmark = pytest.mark.anyio
-EXCHANGES = ["BINANCE"]
+EXCHANGES = ["BINANCE", "OKX"]
 FILLS = 500
 
 
@@ -146,7 +146,7 @@ def told(fill: Fill) -> tuple[Any, ...]:
     return (fill.side, fill.price, size, fill.fee, fill.fee_asset, fill.liquidity)
 
 
-def differences(engine: MatchingEngine, ledger: Ledger, products: Sequence[str]) -> list[str]:
+def differences(engine: MatchingEngine, ledger: Ledger, wallets: Sequence[str]) -> list[str]:
     """What of the account is not the engine's, to the last digit."""
     me = engine.account("default")
     assert me is not None
@@ -159,7 +159,7 @@ def differences(engine: MatchingEngine, ledger: Ledger, products: Sequence[str])
     if ledger.fills.keys() - {(fill.market, key) for (_, key), fill in ledger.fills.items() if fill.market in fills}:
         wrong.append("fills of markets without any")
     for held in engine.balances(me):
-        if held.wallet not in products:
+        if held.wallet not in wallets:
             continue
         balance = ledger.balances.get((held.wallet, held.asset))
         if (balance.total if balance else Decimal(0)) != held.total:
@@ -184,11 +184,12 @@ def differences(engine: MatchingEngine, ledger: Ledger, products: Sequence[str])
     return wrong
 
 
-async def settled(engine: MatchingEngine, stream: Any, ledger: Ledger, products: Sequence[str]) -> None:
+async def settled(engine: MatchingEngine, stream: Any, ledger: Ledger, markets: Sequence[Market]) -> None:
+    wallets = sorted({engine.wallet_of(market.symbol) for market in markets})
     try:
-        await until(lambda: is_live(stream) and not differences(engine, ledger, products), 20.0)
+        await until(lambda: is_live(stream) and not differences(engine, ledger, wallets), 20.0)
     except TimeoutError:
-        raise AssertionError(f"never became true: {differences(engine, ledger, products)}") from None
+        raise AssertionError(f"never became true: {differences(engine, ledger, wallets)}") from None
     assert not ledger.repeated
     assert not ledger.revived
 
@@ -198,12 +199,13 @@ async def test_an_account_is_true_again_after_its_connection_was_lost_during_500
     async with account(exchange, seed=11) as (sandbox, astra, stream, ledger, listed):
         engine = sandbox.engine(exchange)
         markets = one_of_each(listed, engine)
-        products = sorted({market.product for market in markets})
         # Where the account has never traded, and nothing is open, a venue without a call for all fills cannot know.
         for market in markets:
             _, bids, _ = engine.depth(market.symbol, 1)
             far = market.floor_price(bids[0].price * Decimal("0.97"))
-            size = {"contracts": Decimal(20)} if market.is_inverse else {"quantity": (market.min_quantity or 1) * 200}
+            least = market.min_quantity or market.lot_size or Decimal(1)
+            field = "quantity" if market.contract_size is None else "contracts"
+            size = {field: least * (20 if market.is_inverse else 200)}
             await astra.place_order(market.symbol, OrderRequest(side="BUY", price=far, **size))
         await trade_until(engine, markets, FILLS // 10)
         await sandbox.stop(exchange)
@@ -214,8 +216,8 @@ async def test_an_account_is_true_again_after_its_connection_was_lost_during_500
         sandbox.faults(exchange).cut_connection = 0.02
         await trade_until(engine, markets, FILLS)
         sandbox.faults(exchange).cut_connection = 0.0
-        await settled(engine, stream, ledger, products)
-        assert all(ledger.lost[product] for product in products)
+        await settled(engine, stream, ledger, markets)
+        assert all(ledger.lost[status.product] for status in stream.account_status)
         assert len(ledger.fills) >= FILLS
         assert not sandbox.failures(exchange)
 
@@ -228,6 +230,6 @@ async def test_an_account_whose_events_are_lost_and_disordered_is_true_after_the
         faults.drop_frame = faults.repeat_frame = faults.reorder_frame = 0.05
         await trade_until(engine, markets, FILLS // 2)
         faults.drop_frame = faults.repeat_frame = faults.reorder_frame = 0.0
-        await settled(engine, stream, ledger, sorted({market.product for market in markets}))
+        await settled(engine, stream, ledger, markets)
         assert not sum(ledger.lost.values()), "no connection was lost: the stream was live all the while"
         assert not sandbox.failures(exchange)
