@@ -96,6 +96,7 @@ class OkxFeed(Feed):
             reseed_below=0,
             engine_ids=True,
             ids_may_fall=True,
+            rest_joins=True,
             silence_s=self._settings.book_silence_s,
             audit_every_s=self._settings.book_audit_every_s,
         )

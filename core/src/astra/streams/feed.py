@@ -174,6 +174,9 @@ class BookRules(msgspec.Struct, frozen=True):
     kept_depth: int | None = None
     """Levels a side that the stream covers, where the venue does not promise to delete what falls out of them: such
     levels are cut off here, and published as deletions."""
+    rest_joins: bool = False
+    """Snapshots by REST carry the stream's ids, so that a running book can be compared with one. (Said by itself where
+    they are its seeds.)"""
     keep_text: bool = False
     """The feed checks checksums over the venue's own number text: `delta` passes it, the book keeps it."""
 

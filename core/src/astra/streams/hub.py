@@ -211,9 +211,10 @@ class BookTopic(_Topic):
             self._hub.start_soon(self._fetch_seeds, name=f"seed {self.symbol}")
 
     def check_wanted(self) -> None:
-        if self._audits and self.sync.rules.seed is Seed.REST:
+        rules = self.sync.rules
+        if self._audits and (rules.seed is Seed.REST or rules.rest_joins):
             self._hub.start_soon(self._audit, name=f"audit {self.symbol}")
-        elif self._audits and self.sync.rules.seed is Seed.IN_BAND:
+        elif self._audits and rules.seed is Seed.IN_BAND:
             self._request_snapshot()
         else:
             self.sync.end_audit()
