@@ -15,8 +15,8 @@ import msgspec
 
 from astra.models.accounts import AccountEvent, Balance, Position
 from astra.models.credentials import ApiKey
-from astra.models.markets import Market
-from astra.streams.feed import AccountInput, Channel, Endpoint, Frame, Outlet, Payload, Session, Ticket
+from astra.streams.accounts import AccountSession, MarketOf
+from astra.streams.feed import Channel, Endpoint, Frame, Outlet, Payload, Ticket
 from astra.trading.native import NetSides, make_position, margin_mode, position_side
 from astra_binance.errors import STALE_TIMESTAMP
 from astra_binance.feed.endpoints import account_product
@@ -45,34 +45,21 @@ from astra_binance.signing import Signer, ws_signed
 
 logger = logging.getLogger(__name__)
 
-MarketOf = Callable[[str], Market | None]
-_MAX_REPORTED = 1000
 
-
-class AccountSession(Session):
-    """One account's private stream on one connection.
-
-    An event of a market that is not loaded is not delivered: it is logged, the venue object is told (it reloads the
-    market list), and the subscription counts as interrupted, so that the account is reconciled by REST.
-    """
+class BinanceAccountSession(AccountSession):
+    """What the private streams of all families share."""
 
     def __init__(self, endpoint: Endpoint, outlet: Outlet, ticket: Ticket | None, market_of: MarketOf) -> None:
-        super().__init__(endpoint, outlet, ticket)
-        self._market_of = market_of
-        self._channel: Channel | None = None
-        self._input: AccountInput | None = None
-        self._reported: set[str] = set()
+        super().__init__(endpoint, outlet, ticket, market_of)
         self._sides = NetSides()
 
     def subscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
-        for channel in channels:
-            self._channel = channel
-            self._input = self.outlet.account(channel)
+        self.join(channels)
         self.outlet.acknowledged(channels)
         return ()
 
     def unsubscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
-        self._channel = self._input = None
+        self.leave()
         return ()
 
     def received(self, payload: Payload, received_ns: int) -> None:
@@ -109,23 +96,7 @@ class AccountSession(Session):
         elif isinstance(event, ListenKeyExpired):
             self.outlet.reconnect("the listen key expired")
         elif self._input is not None:
-            events = list(self._account_events(event))
-            if events:
-                self._input.events(events)
-
-    def _market(self, native_symbol: str) -> Market | None:
-        market = self._market_of(native_symbol)
-        if market is None and native_symbol not in self._reported:
-            logger.warning("%s: an event of the unknown market %s", self.endpoint.name, native_symbol)
-            if len(self._reported) >= _MAX_REPORTED:
-                self._reported.clear()
-            self._reported.add(native_symbol)
-            self._interrupted(f"an event named the market {native_symbol}, which is not loaded")
-        return market
-
-    def _interrupted(self, reason: str) -> None:
-        if self._input is not None:
-            self._input.interrupted(reason)
+            self.tell(self._account_events(event))
 
     def _positions(self, rows: Sequence[PositionRow]) -> Iterator[Position]:
         """Positions after a change. The one position of one-way mode (BOTH) may have changed sides, or be gone: then
@@ -134,7 +105,7 @@ class AccountSession(Session):
         for row in rows:
             if row.side == "BOTH" and row.symbol in hedged:
                 continue  # hedge mode lists it all the same, always empty
-            market = self._market(row.symbol)
+            market = self.market(row.symbol)
             if market is None:
                 continue
             if row.side == "BOTH":
@@ -179,7 +150,7 @@ _WRONG_STATE = -2035
 """Already subscribed."""
 
 
-class SpotAccountSession(AccountSession):
+class SpotAccountSession(BinanceAccountSession):
     """`userDataStream.subscribe.signature`: takes any kind of key, signed anew on every connection."""
 
     def __init__(
@@ -265,15 +236,15 @@ class SpotAccountSession(AccountSession):
 
     def _account_events(self, event: Any) -> Iterator[AccountEvent]:
         if isinstance(event, ExecutionReport):
-            market = self._market(event.symbol)
+            market = self.market(event.symbol)
             if market is not None:
                 yield from event.events(market)
         elif isinstance(event, SpotPosition):
             yield from event.events()
         elif isinstance(event, StreamTerminated):
-            self._interrupted("the venue ended the account's subscription")
+            self.interrupted("the venue ended the account's subscription")
         elif isinstance(event, ExternalLock):
-            self._interrupted("a balance was locked or released from outside")
+            self.interrupted("a balance was locked or released from outside")
 
 
 # -- futures and options ----------------------------------------------------------------------------------------
@@ -286,7 +257,7 @@ _decode_report = msgspec.json.Decoder(OrderReport).decode
 _decode_old_reports = msgspec.json.Decoder(list[OldOptionReport]).decode
 
 
-class FuturesAccountSession(AccountSession):
+class FuturesAccountSession(BinanceAccountSession):
     """USD-M or COIN-M."""
 
     @property
@@ -299,11 +270,11 @@ class FuturesAccountSession(AccountSession):
 
     def _account_events(self, event: Any) -> Iterator[AccountEvent]:
         if isinstance(event, FuturesOrderUpdate):
-            market = self._market(event.order.symbol)
+            market = self.market(event.order.symbol)
             if market is not None:
                 yield from event.order.events(market)
         elif isinstance(event, AlgoUpdate):
-            market = self._market(event.order.symbol)
+            market = self.market(event.order.symbol)
             if market is not None:
                 yield event.event(market)
         elif isinstance(event, FuturesAccountUpdate):
@@ -313,7 +284,7 @@ class FuturesAccountSession(AccountSession):
             yield from self._positions(event.change.positions)
 
 
-class OptionsAccountSession(AccountSession):
+class OptionsAccountSession(BinanceAccountSession):
     """European options."""
 
     @property
@@ -337,11 +308,11 @@ class OptionsAccountSession(AccountSession):
     def _orders(self, raw: msgspec.Raw) -> Iterator[AccountEvent]:
         if bytes(raw).lstrip().startswith(b"["):
             for old in _decode_old_reports(raw):
-                market = self._market(old.symbol)
+                market = self.market(old.symbol)
                 if market is not None:
                     yield from old.events(market)
             return
         report = _decode_report(raw)
-        market = self._market(report.symbol)
+        market = self.market(report.symbol)
         if market is not None:
             yield from report.events(market, fee_sign=-1)

@@ -4,7 +4,6 @@ path (docs-v5, "WS / Order channel", "WS / Account channel", "WS / Positions cha
 from __future__ import annotations
 
 import abc
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -13,19 +12,15 @@ import msgspec
 from astra.errors import AuthenticationError, VenueError
 from astra.models.accounts import AccountEvent
 from astra.models.credentials import ApiKey
-from astra.models.markets import Market
-from astra.streams.feed import AccountInput, Channel, Endpoint, Frame, Outlet, Payload, Session, Ticket
+from astra.streams.accounts import AccountSession, MarketOf
+from astra.streams.feed import Channel, Endpoint, Frame, Outlet, Payload, Ticket
 from astra.trading.native import NetSides
 from astra_okx.errors import CODES
 from astra_okx.feed.markets import RESTARTS, Notice, Subject, decode_notice
 from astra_okx.signing import login
 from astra_okx.trading.rows import AlgoRow, BalanceRow, OrderRow, PositionRow
 
-logger = logging.getLogger(__name__)
-
-MarketOf = Callable[[str], Market | None]
 _PONG = b"pong"
-_MAX_REPORTED = 1000
 CLOCK_CODES = frozenset({"60004", "60006"})
 """The time stamp of a log-in was refused."""
 ON_CHANGE = '{"updateInterval": "0"}'
@@ -50,12 +45,8 @@ _decode_positions = msgspec.json.Decoder(list[PositionRow]).decode
 _decode_algos = msgspec.json.Decoder(list[AlgoRow]).decode
 
 
-class AccountSession(Session):
-    """One account on one connection: log-in, then the venue's channels, which together are one channel of Astra's.
-
-    An event of a market that is not loaded is not delivered: the venue object is told (it reloads the market list),
-    and the subscription counts as interrupted, so that the account is reconciled by REST.
-    """
+class OkxAccountSession(AccountSession):
+    """One account on one connection: log-in, then the venue's channels, which together are one channel of Astra's."""
 
     arguments: ClassVar[Sequence[dict[str, str]]]
     """What is subscribed."""
@@ -69,16 +60,12 @@ class AccountSession(Session):
         key: ApiKey,
         clock_refused: Callable[[], None],
     ) -> None:
-        super().__init__(endpoint, outlet, ticket)
-        self._market_of = market_of
+        super().__init__(endpoint, outlet, ticket, market_of)
         self._key = key
         self._clock_refused = clock_refused
         self._logged_in = False
         self._failure: VenueError | None = None
-        self._channel: Channel | None = None
-        self._input: AccountInput | None = None
         self._unanswered: set[str] = set()
-        self._reported: set[str] = set()
 
     def opened(self, now_ms: int) -> Iterable[Frame]:
         return [login(self._key, now_ms)]
@@ -92,14 +79,12 @@ class AccountSession(Session):
             for channel in channels:
                 self.outlet.refused(channel, self._failure)
             return ()
-        for channel in channels:
-            self._channel = channel
-            self._input = self.outlet.account(channel)
+        self.join(channels)
         self._unanswered = {argument["channel"] for argument in self.arguments}
         return [msgspec.json.encode({"id": "1", "op": "subscribe", "args": self.arguments}).decode()]
 
     def unsubscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
-        self._channel = self._input = None
+        self.leave()
         return [msgspec.json.encode({"id": "2", "op": "unsubscribe", "args": self.arguments}).decode()]
 
     @abc.abstractmethod
@@ -117,9 +102,7 @@ class AccountSession(Session):
             self._noticed(decode_notice(payload))
             return
         if self._input is not None:
-            events = list(self._events(push.subject.channel, push.data))
-            if events:
-                self._input.events(events)
+            self.tell(self._events(push.subject.channel, push.data))
 
     def _noticed(self, notice: Notice) -> None:
         if notice.event == "login" and notice.code == "0":
@@ -151,19 +134,8 @@ class AccountSession(Session):
         else:
             self.outlet.reconnect(str(error))
 
-    def _market(self, native_symbol: str) -> Market | None:
-        market = self._market_of(native_symbol)
-        if market is None and native_symbol not in self._reported:
-            logger.warning("%s: an event of the unknown market %s", self.endpoint.name, native_symbol)
-            if len(self._reported) >= _MAX_REPORTED:
-                self._reported.clear()
-            self._reported.add(native_symbol)
-            if self._input is not None:
-                self._input.interrupted(f"an event named the market {native_symbol}, which is not loaded")
-        return market
 
-
-class TradingSession(AccountSession):
+class TradingSession(OkxAccountSession):
     """Orders and fills, balances, positions."""
 
     arguments = (
@@ -188,7 +160,7 @@ class TradingSession(AccountSession):
     def _order_events(self, rows: Sequence[OrderRow]) -> Iterator[AccountEvent]:
         """An order as it stands, after the fill of this very change, if there is one."""
         for row in rows:
-            market = self._market(row.inst_id)
+            market = self.market(row.inst_id)
             if market is None:
                 continue
             if row.trade_id and row.fill_sz not in ("", "0"):
@@ -199,7 +171,7 @@ class TradingSession(AccountSession):
         for row in rows:
             if row.inst_type == "MARGIN":
                 continue
-            market = self._market(row.inst_id)
+            market = self.market(row.inst_id)
             if market is None:
                 continue
             if row.is_net:
@@ -209,13 +181,13 @@ class TradingSession(AccountSession):
             yield row.position(market)
 
 
-class AlgoSession(AccountSession):
+class AlgoSession(OkxAccountSession):
     """Conditional orders."""
 
     arguments = ({"channel": "orders-algo", "instType": "ANY"},)
 
     def _events(self, channel: str, data: msgspec.Raw) -> Iterator[AccountEvent]:
         for row in _decode_algos(data):
-            market = self._market(row.inst_id)
+            market = self.market(row.inst_id)
             if market is not None:
                 yield row.order(market)
