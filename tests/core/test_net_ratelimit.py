@@ -378,13 +378,16 @@ async def test_a_decaying_counter_lets_through_what_has_decayed(clock: VirtualCl
         for _ in range(15):
             await requests.want("a", {"calls": 1})
         await requests.want("b", {"calls": 2})
-        assert "b" not in requests.names
+        # The last one waits for the guard time: the venue's counter may have fallen less than ours.
+        assert requests.names == "a" * 14
+        await clock.run(0.95)
+        assert requests.names == "a" * 15
         await clock.run(5.9)
         assert "b" not in requests.names
         await clock.run(0.2)
         assert "b" in requests.names
         limiter.observe({"x-calls": "3"})
-        assert used(limiter, "calls") == pytest.approx(15, abs=0.1)
+        assert used(limiter, "calls") == pytest.approx(14.7, abs=0.1)
         await clock.run(45)
         assert used(limiter, "calls") == 0
         limiter.observe({"x-calls": "3"})
@@ -516,7 +519,7 @@ def test_no_window_is_ever_exceeded_and_nothing_is_lost(
         async def request(costs: dict[str, float], urgent: bool, scope: anyio.CancelScope) -> None:
             with scope:
                 await limiter.acquire(costs, urgent=urgent)
-                latency = source.random() * 0.02 * min(bucket.window_s for bucket in buckets)
+                latency = source.random() * min(0.15, 0.08 * min(bucket.window_s for bucket in buckets))
                 model.arrived.append((clock.now + latency, costs))
                 outcomes["sent"] += 1
                 return

@@ -22,6 +22,10 @@ import msgspec
 _SLOTS = 128
 _GUARD = 0.02
 """Part of the window by which a charge outlives it (at most a second)."""
+_LEAST_GUARD = 0.08
+"""The same of short windows, until that is `_JITTER_S`: how much later one request arrives than another does not depend
+on the window."""
+_JITTER_S = 0.15
 _IN_FLIGHT_S = 30.0
 """Charges younger than this may be missing in a used amount that is reported without saying in answer to what."""
 _EPSILON = 1e-9
@@ -145,7 +149,7 @@ class Window:
 
     @property
     def _span_s(self) -> float:
-        return self.bucket.window_s + min(1.0, self.bucket.window_s * _GUARD)
+        return self.bucket.window_s + _guard_s(self.bucket)
 
     @property
     def used(self) -> float:
@@ -379,7 +383,9 @@ class Decaying:
 
     def wait_s(self, amount: float, now: float) -> float:
         self.expire(now)
-        return max(0.0, self.used + amount - self.bucket.limit - _EPSILON) / self._rate
+        # What left before may arrive later than this: the venue's counter has fallen less than ours then.
+        most = max(self.bucket.limit - self._rate * _guard_s(self.bucket), amount)
+        return max(0.0, self.used + amount - most - _EPSILON) / self._rate
 
     def spend(self, amount: float, now: float) -> Spent:
         self.expire(now)
@@ -406,6 +412,12 @@ class Decaying:
 
 
 State = Window | Decaying
+
+
+def _guard_s(bucket: Bucket) -> float:
+    """For so much longer than the venue says a charge counts, because two requests may reach it closer together than
+    they left us."""
+    return max(min(_GUARD * bucket.window_s, 1.0), min(_LEAST_GUARD * bucket.window_s, _JITTER_S))
 
 
 def new_state(bucket: Bucket) -> State:
