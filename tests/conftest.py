@@ -1,4 +1,4 @@
-"""Over the whole suite: nothing secret reaches a log or an error.
+"""Over the whole suite: nothing leaves this machine, and nothing secret reaches a log or an error.
 
 Every value that becomes a `SecretStr` while the tests run is remembered, and so is every API key that the gateway
 makes. After each test all that our packages (and the libraries that they use) logged at DEBUG, and the text of every
@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
+import runpy
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 # Importing hypothesis registers trio's random generator: it asks the garbage collector who holds it, and warns where
@@ -35,6 +39,7 @@ OURS = [
 ]
 # Not httpx: its only client here is the tests' own; ours goes through its transports, which log nothing.
 THEIRS = ["httpcore", "picows", "uvicorn", "sqlalchemy"]
+LOOPBACK = Path(__file__).with_name("loopback")
 SHORTEST = 12
 """Shorter values ("k", "secret") are words that tests use for something else, too."""
 
@@ -71,6 +76,12 @@ def pytest_configure(config: pytest.Config) -> None:
     from astra.net.http import AnswerLost
     from astra.net.transports import ConnectError
 
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if str(LOOPBACK) not in paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(LOOPBACK), *filter(None, paths)])
+    # A worker that another test process started has it from its own start, as sitecustomize.
+    if "sitecustomize" not in sys.modules or Path(sys.modules["sitecustomize"].__file__ or "").parent != LOOPBACK:
+        runpy.run_path(str(LOOPBACK / "sitecustomize.py"))
     collector = Collector(logging.DEBUG)
     collector.setFormatter(logging.Formatter("%(name)s %(message)s"))
     for name in OURS + THEIRS:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 pytest_plugins = ["pytester"]
@@ -26,8 +29,9 @@ def test_neither():
 
 
 def test_a_leak_into_log_or_error_fails_the_test_that_leaks(pytester: pytest.Pytester) -> None:
-    with open(__file__.replace("test_secrets_are_searched_for.py", "conftest.py"), encoding="utf-8") as conftest:
-        pytester.makeconftest(conftest.read())
+    here = Path(__file__).parent
+    pytester.makeconftest((here / "conftest.py").read_text(encoding="utf-8"))
+    shutil.copytree(here / "loopback", pytester.path / "loopback", ignore=shutil.ignore_patterns("__pycache__"))
     pytester.makepyfile(LEAK)
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
     result.assert_outcomes(passed=3, errors=2)

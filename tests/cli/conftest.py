@@ -1,4 +1,5 @@
-"""A sandbox of Binance for the commands, which run in processes of their own."""
+"""A sandbox of Binance for the commands, which run in processes of their own: they see no other venue, whatever is
+installed."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ class Done(NamedTuple):
 
 
 class Terminal:
-    """Runs `astra` as a user would, pointed at a sandbox."""
+    """Runs `astra` as a user would, pointed at sandboxes."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("ASTRA_")}
@@ -43,14 +44,17 @@ class Terminal:
 
 
 def environment_of(sandbox: Sandbox) -> dict[str, str]:
-    """Variables that point Astra at the sandbox, with the key of its default account."""
-    key = sandbox.credentials("BINANCE").keys["default"]
-    hosts = sandbox.settings["venues"]["BINANCE"]["hosts"]
-    return {
-        "ASTRA_BINANCE_API_KEY": key.key.get_secret_value(),
-        "ASTRA_BINANCE_API_SECRET": key.secret.get_secret_value(),
-        **{f"ASTRA_VENUES__BINANCE__HOSTS__{host.upper()}": url for host, url in hosts.items()},
-    }
+    """Variables that point Astra at the sandbox, with the keys of its default accounts. No other venue is used."""
+    environment = {"ASTRA_PLUGINS": ",".join(sandbox.exchanges)}
+    for exchange in sandbox.exchanges:
+        key = sandbox.credentials(exchange).keys["default"]
+        environment[f"ASTRA_{exchange}_API_KEY"] = key.key.get_secret_value()
+        environment[f"ASTRA_{exchange}_API_SECRET"] = key.secret.get_secret_value()
+        if key.passphrase is not None:
+            environment[f"ASTRA_{exchange}_API_PASSPHRASE"] = key.passphrase.get_secret_value()
+        for host, url in sandbox.settings["venues"][exchange]["hosts"].items():
+            environment[f"ASTRA_VENUES__{exchange}__HOSTS__{host.upper()}"] = url
+    return environment
 
 
 @pytest.fixture(scope="module")

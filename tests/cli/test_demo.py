@@ -98,8 +98,8 @@ async def test_the_printed_key_and_address_work_and_a_taken_port_is_said_aloud(
 
 
 def test_an_exchange_without_a_plugin_is_refused_with_what_to_install(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo", "--exchange", "KRAKEN", "--seconds", "1"]) == ExitCode.CONFIG
-    assert "python -m pip install astra-kraken" in capsys.readouterr().err
+    assert main(["demo", "--exchange", "ASTER", "--seconds", "1"]) == ExitCode.CONFIG
+    assert "python -m pip install astra-aster" in capsys.readouterr().err
 
 
 def test_missing_distributions_are_named_with_the_command_that_installs_them(

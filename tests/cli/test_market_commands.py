@@ -91,7 +91,7 @@ async def test_time_that_runs_out_before_anything_came_is_told_by_the_exit_code(
     [
         (("book", "BINANCE_SPOT_BTC_USDT"), ExitCode.USAGE, "Did you mean BINANCE-SPOT-BTC-USDT?"),
         (("book", "BINANCE-SPOT-BTC-USDX"), ExitCode.VENUE, "Did you mean 'BINANCE-SPOT-BTC-USDT'?"),
-        (("markets", "KRAKEN"), ExitCode.CONFIG, "python -m pip install astra-kraken"),
+        (("markets", "ASTER"), ExitCode.CONFIG, "python -m pip install astra-aster"),
         (("markets", "BINANSE"), ExitCode.CONFIG, "Did you mean 'BINANCE'?"),
         (("markets", "BINANCE", "--type", "SWAP"), ExitCode.USAGE, "'spot', 'perp', 'fut', 'opt'"),
         (("book", SPOT, "--depth", "0"), ExitCode.USAGE, "--depth"),

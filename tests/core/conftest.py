@@ -1,8 +1,10 @@
-"""A place to install throw-away distributions: real metadata on `sys.path`, found as pip-installed ones are."""
+"""A place to install throw-away distributions: real metadata on `sys.path`, found as pip-installed ones are. Venues
+that are installed for real are not seen beside them."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import sys
 import textwrap
 import types
@@ -11,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from astra.plugins import SANDBOXES, VENUES
 
 
 class Site:
@@ -50,12 +54,25 @@ class Site:
         self.install(distribution or f"acme-{unique}", {group: {name: f"{unique}:plugin"}}, {unique: source})
 
 
+def with_venues_of(root: Path) -> list[importlib.metadata.EntryPoint]:
+    """The entry points of the environment, without the venues and sandboxes that are installed outside of `root`."""
+    found = importlib.metadata.entry_points()
+    return [
+        entry_point
+        for group in found.groups
+        for entry_point in found.select(group=group)
+        if group not in (VENUES, SANDBOXES)
+        or (entry_point.dist is not None and Path(str(entry_point.dist.locate_file(""))) == root)
+    ]
+
+
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     root = tmp_path / "site"
     root.mkdir()
     before = set(sys.modules)
     monkeypatch.syspath_prepend(str(root))
+    monkeypatch.setattr("astra.plugins._environment", lambda: with_venues_of(root))
     yield Site(root)
     for name in set(sys.modules) - before:
         module = sys.modules[name]

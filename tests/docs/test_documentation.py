@@ -233,7 +233,8 @@ def written(block: Block, folder: Path, surroundings: Surroundings) -> list[str]
 @pytest.mark.parametrize("block", RUNNABLE, ids=lambda block: block.place)
 async def test_examples_run(block: Block, surroundings: Surroundings, tmp_path: Path) -> None:
     command = written(block, tmp_path, surroundings)
-    environment = surroundings.environment | {"PYTHONPATH": str(tmp_path)}
+    path = os.pathsep.join([str(tmp_path), surroundings.environment["PYTHONPATH"]])
+    environment = surroundings.environment | {"PYTHONPATH": path}
     process = await anyio.open_process(command, cwd=tmp_path, env=environment, stderr=subprocess.STDOUT)
     said = b""
     async with process:

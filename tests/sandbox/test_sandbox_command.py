@@ -56,7 +56,8 @@ def environment(tmp_path):
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-sandbox\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text("[astra.sandboxes]\nTOY = toy_sandbox:Toy\n")
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ASTRA_")}
-    return {**clean, "PYTHONPATH": str(tmp_path), "ASTRA_PLUGINS": "TOY"}
+    path = os.pathsep.join([str(tmp_path), clean["PYTHONPATH"]])
+    return {**clean, "PYTHONPATH": path, "ASTRA_PLUGINS": "TOY"}
 
 
 @pytest.fixture
