@@ -287,10 +287,9 @@ class Bench:
         self._taker.place(market, side, native, price, time_in_force=TimeInForce.IOC)
 
     def poke(self, market: Market) -> None:
-        """Change the book of a market, at its best bid, and back."""
+        """Change the book of a market: one more order at its best bid, until the check ends."""
         bid, _ = self.top(market)
-        order = self.crowd.place(market, Side.BUY, least(market, bid), bid)
-        self.engine.cancel(self.crowd.account, order.id)
+        self.crowd.place(market, Side.BUY, least(market, bid), bid)
 
     async def tidy(self) -> None:
         """After a check: nothing of it is left."""
@@ -362,9 +361,11 @@ async def comes(condition: Callable[[], object], timeout_s: float = SOON_S, *, e
     return False
 
 
-async def until(what: str, condition: Callable[[], object], timeout_s: float = SOON_S) -> None:
+async def until(
+    what: str, condition: Callable[[], object], timeout_s: float = SOON_S, *, every_s: float = 0.02
+) -> None:
     """Wait until the condition holds; fail with `what` when it does not."""
-    if not await comes(condition, timeout_s):
+    if not await comes(condition, timeout_s, every_s=every_s):
         raise Mismatch(f"{what}: not within {timeout_s:g} s")
 
 

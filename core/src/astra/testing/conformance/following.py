@@ -18,6 +18,8 @@ from astra.testing.conformance.segments import compare_side, true_book
 
 LIVE_S = 15.0
 SETTLE_S = 15.0
+CHECKSUMMED = 10
+"""A checksum covers so many levels a side: what is lost beyond them it does not show."""
 LEAST_DEPTH = 5
 """So many levels a side of a book's stream are to be there at the least."""
 
@@ -32,6 +34,7 @@ class Follower:
         self.received: dict[str, int] = {}
         self.times: list[tuple[str, int]] = []
         self.stale = 0
+        self.stale_in: dict[str, int] = {}
         self.updates = 0
         self.wrong: list[str] = []
 
@@ -49,6 +52,7 @@ class Follower:
             kinds.append(update.kind)
         if update.kind is UpdateKind.STALE:
             self.stale += 1
+            self.stale_in[market] = self.stale_in.get(market, 0) + 1
             self.books.pop(market, None)
             return
         if update.time is not None:
@@ -109,15 +113,22 @@ def lowest_integrity(stream: Any, markets: Sequence[Market]) -> dict[str, Integr
     return {market.symbol: stream.book(market.symbol).integrity for market in markets}
 
 
-async def settled(bench: Bench, stream: Any, follower: Follower, markets: Sequence[Market]) -> None:
-    """With the crowd at rest every book, and the consumer's copy of it, must become the engine's, and be LIVE."""
+async def settled(
+    bench: Bench, stream: Any, follower: Follower, markets: Sequence[Market], *, protected: bool = False
+) -> str:
+    """With the crowd at rest every book, and the consumer's copy of it, must become the engine's, and be LIVE.
+
+    `protected`: frames were lost, of which a checksum shows those that concern the best levels only. What differs
+    beyond them is returned.
+    """
     bench.rest()
     for market in markets:  # a frame that was lost before the market fell quiet shows in the next one only
         bench.poke(market)
 
-    def difference() -> str | None:
+    def difference(*, protected: bool = protected) -> str | None:
         for market in markets:
             book = stream.book(market.symbol)
+            checked = CHECKSUMMED if protected and book.integrity is Integrity.CHECKSUM else None
             if book.state is not BookState.LIVE:
                 return f"{market.symbol}: expected LIVE, seen {book.state} ({book.reason})"
             true = true_book(bench.engine, market)
@@ -126,8 +137,9 @@ async def settled(bench: Bench, stream: Any, follower: Follower, markets: Sequen
                 ("consumer's", follower.sides(market.symbol), true),
             ):
                 for side, one, other in zip(("bids", "asks"), seen, expected, strict=True):
+                    what = f"{market.symbol}: the {name} {side}"
                     try:
-                        compare_side(f"{market.symbol}: the {name} {side}", one, other, at_least=LEAST_DEPTH)
+                        compare_side(what, one[:checked], other, at_least=LEAST_DEPTH)
                     except Mismatch as error:
                         return str(error)
         return None
@@ -136,6 +148,8 @@ async def settled(bench: Bench, stream: Any, follower: Follower, markets: Sequen
     follower.judge()
     if not equal:
         fail(f"{SETTLE_S:g} s after the market came to rest: {difference()}")
+    beyond = difference(protected=False) if protected else None
+    return "" if beyond is None else f"; beyond the {CHECKSUMMED} levels of the checksum {beyond}"
 
 
 class Prints:
