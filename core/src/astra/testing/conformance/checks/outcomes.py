@@ -57,6 +57,7 @@ async def placed_once(bench: Bench, *, may_miss: bool = False, **faults: Any) ->
         async def one(segment: Segment) -> str:
             trader = bench.trader()
             said = await outcome(astra, bench, segment, trader, bid(bench, segment))
+            await anyio.sleep(faults.get("late_s", 0.0) * 1.5)  # whatever is still on its way arrives
             there = trader.orders(segment.market)
             if not there and may_miss:
                 expect(not isinstance(said, Order), f"expected no order found, there being none, seen {_text(said)}")
