@@ -380,6 +380,21 @@ async def test_balances_name_rest_s_wallets(derivatives: Stage) -> None:
     assert single_wallet("F-ETH:USD") == "fi_ethusd"
 
 
+async def test_fills_from_before_the_stream_are_not_told_and_missed_ones_are(played: Any, outlet: Any) -> None:
+    """The venue shows the last hundred at every subscription."""
+    await played.venue.markets.all()
+    account = Credentials.of("KRAKEN", "APIKEY", DOCS_SECRET)
+    first, again = (Stage(played, outlet, "derivatives", account, Ticket()) for _ in range(2))
+    again.channel = first.channel
+    old, new = filled_by(1, 100, 1, time=1_000)["fills"][0], filled_by(2, 100, 1, time=3_000)["fills"][0]
+    for stage, now_ms, fills in ((first, 2_000, [old]), (again, 4_000, [old, new])):
+        list(stage.session.opened(now_ms))
+        stage.push({"event": "challenge", "message": "c"})
+        list(stage.session.subscribe([stage.channel], now_ms))
+        stage.push({"feed": "fills_snapshot", "account": "x", "fills": fills})
+    assert [event.contracts for event in first.told] == [2]
+
+
 async def test_a_secret_that_is_none_refuses_the_account_s_stream(played: Any, outlet: Any) -> None:
     stage = Stage(played, outlet, "derivatives", Credentials.of("KRAKEN", "k", "no base64!"), Ticket())
     list(stage.session.opened(0))

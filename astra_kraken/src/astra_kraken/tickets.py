@@ -1,4 +1,5 @@
-"""Tickets of private connections: Spot's token; for derivatives, the loaded market list that their events name."""
+"""Tickets of private connections: Spot's token; for derivatives, the market list that their events name
+and the venue's time."""
 
 from __future__ import annotations
 
@@ -31,6 +32,7 @@ class Tickets:
         Raises `PermissionDenied` when the key may not access the streams."""
         await self._markets.all()
         if endpoint.name != SPOT_ACCOUNT:
+            await self._rest.derivatives.clock.refresh()
             return Ticket()
         assert isinstance(endpoint.scope, Credentials)
         token = (await self._rest.spot.private(_decode, "GetWebSocketsToken", [], endpoint.scope)).token

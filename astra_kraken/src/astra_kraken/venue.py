@@ -79,7 +79,8 @@ class KrakenVenue(FamilyVenue):
         await self.rest.aclose()
 
     def venue_now_ms(self) -> int:
-        return self.rest.spot.clock.now_ms()
+        """The derivatives' time: Spot tells whole seconds, and its streams need none."""
+        return self.rest.derivatives.clock.now_ms()
 
     async def load_markets(self, product: str) -> Sequence[Market]:
         markets: list[Market] = []

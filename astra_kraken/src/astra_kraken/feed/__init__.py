@@ -9,6 +9,7 @@ from astra.errors import AuthenticationError
 from astra.models.credentials import ApiKey, Credentials
 from astra.models.markets import Market
 from astra.models.orderbook import Integrity
+from astra.rest import REMEMBERED_KEYS, Recent
 from astra.streams.feed import (
     BookRules,
     Channel,
@@ -53,6 +54,7 @@ class KrakenFeed(Feed):
         self._market_of = market_of
         self._unknown_market = unknown_market
         self._checks: dict[str, PairChecks] = {}
+        self._began: Recent[Channel, int] = Recent(REMEMBERED_KEYS)
 
     def endpoint(self, channel: Channel) -> Endpoint:
         return endpoint(channel, self._settings)
@@ -64,7 +66,9 @@ class KrakenFeed(Feed):
             return SpotAccountSession(endpoint, outlet, ticket, partial(self._market, SPOT))
         if endpoint.name == DERIVATIVES_ACCOUNT:
             market_of = partial(self._market, DERIVATIVES)
-            return DerivativesAccountSession(endpoint, outlet, ticket, market_of, derivatives_key, signed_challenge)
+            return DerivativesAccountSession(
+                endpoint, outlet, ticket, market_of, derivatives_key, signed_challenge, self._began
+            )
         return DerivativesSession(endpoint, outlet, ticket)
 
     def _market(self, product: str, native_symbol: str) -> Market | None:

@@ -224,11 +224,15 @@ class DerivativesAccountSession(AccountSession):
         market_of: MarketOf,
         key: Callable[[Credentials], ApiKey],
         sign: Callable[[ApiKey, str], str],
+        began: Recent[Channel, int],
     ) -> None:
+        """`began` keeps, over all connections, when each account's stream was subscribed first (venue time, ms)."""
         super().__init__(endpoint, outlet, ticket, market_of)
         assert isinstance(endpoint.scope, Credentials)
         self._key = key(endpoint.scope)
         self._sign = sign
+        self._began = began
+        self._since = 0
         self._challenge: str | None = None
         self._unanswered: set[str] = set()
         self._orders: Recent[str, OrderRow] = Recent(REMEMBERED_ORDERS)
@@ -250,6 +254,7 @@ class DerivativesAccountSession(AccountSession):
         self._channel = channel
         self._input = self.outlet.account(channel)
         self._unanswered = set(FEEDS)
+        self._since = self._began.made(channel, lambda: now_ms)
         try:
             return [self._frame("subscribe", feed) for feed in FEEDS]
         except AuthenticationError as error:  # a secret that is none
@@ -330,6 +335,8 @@ class DerivativesAccountSession(AccountSession):
         if market is None:
             return
         self._fills.made(row.order_id, dict)[row.fill_id] = (row.price, row.qty)
+        if row.time < self._since:
+            return  # of the time before the account's stream
         yield row.fill(market)
         if live and row.remaining_order_qty == 0 and self._orders.get(row.order_id) is None:
             yield self._never_rested(row, market)
