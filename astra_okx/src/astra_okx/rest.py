@@ -7,6 +7,7 @@ it is used. Source: docs-v5, "Rate limits" and the endpoint pages.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -154,18 +155,16 @@ class OkxRest(RestApi):
         market: Market,
         operation: str,
         cost: str,
-        count: int = 1,
+        rows: Sequence[Market] = (),
         client_order_id: str | None = None,
         order_id: str | None = None,
         places: Sequence[str] = (),
         conditional: bool = False,
         expires: bool = False,
     ) -> bytes:
-        """POST of orders, changes or cancels (see `RestApi.order`). `expires`: the venue refuses it once the receive
-        window is over."""
-        costs: dict[Cost, float] = {cost if cost in PRIVATE else (cost, budget_of(market)): count}
-        if cost in ("place", "amend", "place-batch"):
-            costs[ALL_ORDERS] = count
+        """POST of orders, changes or cancels (see `RestApi.order`). `rows`: the market of each row of a batch.
+        `expires`: the venue refuses it once the receive window is over."""
+        costs = _costs(cost, rows or (market,))
         request = Request(
             "POST",
             f"{PREFIX}/{path}",
@@ -184,6 +183,17 @@ class OkxRest(RestApi):
             places=places,
             conditional=conditional,
         )
+
+
+def _costs(cost: str, rows: Sequence[Market]) -> dict[Cost, float]:
+    """What a command costs: each row in the budget of its instrument. A batch of one counts as a single order."""
+    if cost in PRIVATE:
+        return {cost: len(rows)}
+    name = f"{cost}-batch" if len(rows) > 1 else cost
+    costs: dict[Cost, float] = {(name, budget): count for budget, count in Counter(map(budget_of, rows)).items()}
+    if cost in ("place", "amend"):
+        costs[ALL_ORDERS] = len(rows)
+    return costs
 
 
 def budget_of(market: Market) -> str:

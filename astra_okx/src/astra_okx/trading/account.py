@@ -186,7 +186,8 @@ class OkxTrading(FamilyTrading):
         *,
         places: Sequence[str] = (),
     ) -> Sequence[_Ack | Exception]:
-        """Send several orders or cancels in one request; each position holds what became of its row."""
+        """Send several orders or cancels in one request, each in its market; each position holds what became of its
+        row."""
         try:
             body = await self.rest.command(
                 path,
@@ -194,8 +195,8 @@ class OkxTrading(FamilyTrading):
                 credentials,
                 market=markets[0],
                 operation=operation,
-                cost="place-batch" if places else "algo-cancel" if "algos" in path else "cancel-batch",
-                count=len(rows),
+                cost="place" if places else "algo-cancel" if "algos" in path else "cancel",
+                rows=markets,
                 places=places,
                 expires=bool(places),
             )
@@ -457,7 +458,8 @@ class OkxTrading(FamilyTrading):
             def unknown(place: int, lost: AnswerLost | OrderOutcomeUnknown, start: int = start) -> Exception:
                 return self._unknown(operation, market, refs[start + place], lost)
 
-            results += await self._rows(path, rows[start : start + most], credentials, [market], operation, unknown)
+            few = rows[start : start + most]
+            results += await self._rows(path, few, credentials, [market] * len(few), operation, unknown)
         return results
 
     async def cancel_all(self, market: Market, credentials: Credentials) -> Sequence[Order]:
