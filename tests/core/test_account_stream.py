@@ -121,6 +121,8 @@ class ToySession(Session):
             self.outlet.acknowledged([self.channel])
         elif text == "bye":
             self.outlet.reconnect("the venue shuts down", overlap=True)
+        elif text == "more":
+            self.outlet.account(self.channel).incomplete()
         elif text == "over":
             self.outlet.account(self.channel).interrupted("the venue ended the subscription")
         else:
@@ -329,6 +331,26 @@ async def test_live_events_are_told_as_they_come() -> None:
         told = play.told()
         assert told[1].client_order_id == "a"
         assert [*told[:1], *told[2:]] == [*events[:1], *events[2:]]
+
+
+async def test_consequences_that_the_stream_does_not_tell_are_asked_for_at_a_moderate_pace() -> None:
+    async with stage() as play:
+        venue = play.venue
+        await play.settle(10.0)
+        play.told()
+        asked = venue.count("balances")
+        venue.balances, venue.fills = [balance(5)], [fill("1")]
+        venue.tell(order("a", "PARTIALLY_FILLED", 1))
+        for _ in range(20):
+            venue.sockets[0].push("more")
+            await play.settle(0.05)
+        assert venue.count("balances") == asked + 1
+        told = play.told()
+        assert [type(item) for item in told] == [Order, Fill, Balance]
+        await play.settle(1.5)
+        assert venue.count("balances") == asked + 2
+        await play.settle(10.0)
+        assert venue.count("balances") == asked + 2
 
 
 # --- reconnecting --------------------------------------------------------------------------------------------------

@@ -257,6 +257,33 @@ async def test_one_subscription_serves_all_consumers() -> None:
         assert sorted(name for names in toy.subscribed for name in names) == ["A@ORDERBOOK", "B@ORDERBOOK"]
 
 
+class AliasFeed(ToyFeed):
+    """B is another name of A."""
+
+    def origin(self, market: Market) -> Market:
+        return A if market == B else market
+
+
+async def test_two_names_of_one_book_share_a_subscription_each_under_its_own_name() -> None:
+    async with stage(AliasFeed()) as toy, toy.books(A, B, C) as books, toy.trades(B) as alias, toy.trades(A, B) as both:
+        await toy.settle()
+        toy.push(toy.delta("A", 9.5))
+        toy.push(json.dumps({"s": "A", "t": [["7", 1.0]]}))
+        names = sorted(name for names in toy.subscribed for name in names)
+        assert names == ["A@ORDERBOOK", "A@TRADE", "C@ORDERBOOK"]
+        updates = [update.market for update in await waiting(books) if update.kind is UpdateKind.UPDATE]
+        assert sorted(updates) == [A.symbol, B.symbol]
+        assert books.book(B.symbol).best_bid == books.book(A.symbol).best_bid == (9.5, 1.0)
+        assert toy.hub.book_of(B) is not None
+        assert [trade.market for trade in await waiting(alias)] == [B.symbol]
+        assert [trade.market for trade in await waiting(both)] == [A.symbol, B.symbol]
+        toy.transport.open[0].cut()
+        await toy.settle()
+        gap, *_ = await waiting(alias)
+        assert isinstance(gap, Gap)
+        assert (gap.market, gap.after_id) == (B.symbol, "7")
+
+
 async def test_a_late_consumer_starts_from_the_live_book_without_a_venue_request() -> None:
     async with stage() as toy, toy.books(A) as early:
         await toy.settle()

@@ -258,6 +258,11 @@ class AccountInput(Protocol):
 
     def events(self, events: Sequence[AccountEvent]) -> None: ...
 
+    def incomplete(self) -> None:
+        """What was told has consequences that the venue's stream does not tell (fills, balances, positions): ask for
+        them by REST soon. May be called with every event: the questions are asked at a moderate pace."""
+        ...
+
     def interrupted(self, reason: str) -> None:
         """The venue ended the account's subscription: resubscribe and reconcile."""
         ...
@@ -335,6 +340,11 @@ class Feed(abc.ABC):
     @abc.abstractmethod
     def endpoint(self, channel: Channel) -> Endpoint:
         """The kind of connection that the channel runs on."""
+
+    def origin(self, market: Market) -> Market:
+        """The market whose book and trades the market shares: itself, but where a venue has several names for one book.
+        Such markets share one subscription, too; the channel's market is the origin."""
+        return market
 
     @abc.abstractmethod
     def session(self, endpoint: Endpoint, outlet: Outlet, ticket: Ticket | None) -> Session:

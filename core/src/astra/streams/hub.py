@@ -410,6 +410,9 @@ class AccountLane(_HoldingLane):
         super().feed()
         self._deliver = self._topic.keeper.events
 
+    def incomplete(self) -> None:
+        self._topic.keeper.incomplete()
+
     def interrupted(self, reason: str) -> None:
         self._topic.interrupted(reason)
 
@@ -432,6 +435,10 @@ class AccountKeeper(Protocol):
 
     def succeeded(self, held: Sequence[AccountEvent]) -> None:
         """Another connection took over; `held` is what it has held back until now."""
+        ...
+
+    def incomplete(self) -> None:
+        """What the stream told has consequences that it does not tell: ask soon."""
         ...
 
     def acknowledged(self) -> None: ...
@@ -607,6 +614,7 @@ class Hub:
         self._the_transport()
         key: object
         if isinstance(what, Market):
+            what = self.feed.origin(what)
             key = what.key
         else:
             assert what.credentials is not None
@@ -638,7 +646,7 @@ class Hub:
 
     def book_of(self, market: Market) -> LiveBook | None:
         """The running book of a market, if somebody streams it."""
-        topic = self._topics.get((DataType.ORDERBOOK, market.key))
+        topic = self._topics.get((DataType.ORDERBOOK, self.feed.origin(market).key))
         return LiveBook(topic.sync, market.symbol, self.clock) if isinstance(topic, BookTopic) else None
 
     def account_topic(self, product: str, credentials: Credentials) -> AccountTopic | None:

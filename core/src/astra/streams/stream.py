@@ -18,7 +18,7 @@ from astra.models.markets import Market
 from astra.models.orderbook import BookState, OrderbookUpdate, UpdateKind
 from astra.models.trades import Lagged
 from astra.streams.feed import Channel, DataType
-from astra.streams.hub import AccountTopic, AnyTopic, BookTopic, Hub, LiveBook
+from astra.streams.hub import AccountTopic, AnyTopic, BookTopic, Hub, LiveBook, TradeTopic
 
 T = TypeVar("T")
 
@@ -77,6 +77,23 @@ class _Tap:
     def detach(self) -> None:
         if self.topic is not None:
             self.hub.detach(self.topic, self)
+
+
+class _TradeTap(_Tap):
+    """A trade consumer's end."""
+
+    __slots__ = ("_alias",)
+
+    def __init__(self, stream: MarketStream[Any], hub: Hub, symbol: str) -> None:
+        super().__init__(stream, hub, symbol)
+        self._alias = False
+
+    def attached(self) -> None:
+        assert isinstance(self.topic, TradeTopic)
+        self._alias = self.topic.symbol != self.symbol
+
+    def put(self, item: Any) -> None:
+        self._stream._put(msgspec.structs.replace(item, market=self.symbol) if self._alias else item)
 
 
 class _BookTap(_Tap):
@@ -152,6 +169,13 @@ class _BookTap(_Tap):
         return OrderbookUpdate(
             self.symbol, sync.published_id, (), (), UpdateKind.STALE, sync.time, sync.received, sync.reason
         )
+
+
+_TAPS: dict[DataType, type[_Tap]] = {
+    DataType.ORDERBOOK: _BookTap,
+    DataType.TRADE: _TradeTap,
+    DataType.ACCOUNT: _Tap,
+}
 
 
 class MarketStream(Generic[T]):
@@ -326,7 +350,7 @@ class MarketStream(Generic[T]):
 
     def _attach(self, wanted: _Wanted) -> None:
         symbol = wanted.what.symbol if isinstance(wanted.what, Market) else wanted.what.product
-        kind = _BookTap if wanted.data_type is DataType.ORDERBOOK else _Tap
+        kind = _TAPS[wanted.data_type]
         tap = kind(self, wanted.hub, symbol)
         self._taps.append(tap)
         tap.topic = wanted.hub.attach(wanted.data_type, wanted.what, tap)

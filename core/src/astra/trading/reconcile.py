@@ -41,6 +41,10 @@ CHUNK = 500
 YOUNG_MS = 60_000
 """An order that was changed within this time and is not found need not be gone: the venue's answer may lag."""
 LOOK_AGAIN_S = 30.0
+CONSEQUENCES_S = 0.25
+"""After news whose consequences the stream does not tell, so long until they are asked for: more may follow."""
+CONSEQUENCES_EVERY_S = 2.0
+"""They are not asked for more often than this."""
 PATIENCE_S = 3.0
 """Fills and filled quantities of an order that do not agree for so long are asked for; thrice, at growing intervals."""
 ATTEMPTS = 3
@@ -102,6 +106,7 @@ class AccountKeeper:
         self._due = False
         self._busy = False
         self._look_again_at: float | None = None
+        self._consequences_at: float | None = None
         self._touched: dict[str, None] = {}
         self._reconnected = anyio.Event()
         self._fresh: list[Tap] = []
@@ -145,6 +150,12 @@ class AccountKeeper:
         self._held = [*(self._held or ()), *held]
         self._want()
 
+    def incomplete(self) -> None:
+        """The stream told something whose consequences it does not tell: they are asked for soon."""
+        if self._consequences_at is None:
+            soon = self._hub.clock.monotonic() + CONSEQUENCES_S
+            self._consequences_at = max(soon, self._reconciled_at + CONSEQUENCES_EVERY_S)
+
     def acknowledged(self) -> None:
         self._connected = True
         self._reconnected.set()
@@ -186,7 +197,7 @@ class AccountKeeper:
             return
         audit_s = self._hub.settings.audit_accounts_every_s
         overdue = audit_s is not None and now - self._reconciled_at >= audit_s
-        again = self._look_again_at is not None and now >= self._look_again_at
+        again = any(at is not None and now >= at for at in (self._look_again_at, self._consequences_at))
         if self._fills_missing(now) or overdue or again:
             self._want()
 
@@ -297,6 +308,7 @@ class AccountKeeper:
         """The venue's answers. Live events are held back meanwhile, so the order of the questions does not matter."""
         source, product, credentials = self._source, self._product, self._credentials
         asked_ms = source.product_now_ms(product)
+        self._consequences_at = None
         open_before = self.state.open_orders()
         orders: Sequence[Order] | None = None
         balances: Sequence[Balance] | None = None
