@@ -226,6 +226,40 @@ async def test_acknowledgements_in_capitals_are_understood(
     assert len(outlet.inputs[channel].of("delta")) == 1
 
 
+# -- the Unified WebSocket, of which nothing is recorded -------------------------------------------------------
+
+
+async def test_the_unified_feed_speaks_spot_s_frames_of_contracts(
+    outlet: Any, channel_of: ChannelOf, contracts: list[Market]
+) -> None:
+    """The checksum is over the wire's contracts; what is delivered is in base units, cut to the depth."""
+    inverse = contracts[1]
+    feed = KrakenFeed(KrakenSettings(spot_book_depth=10, derivatives_feed="unified"), SpotPairs())
+    book, trades = channel_of(DataType.ORDERBOOK, inverse), channel_of(DataType.TRADE, inverse)
+    assert feed.endpoint(book).url == "wss://uws.kraken.com/v2/public"
+    session, frames = opened(feed, outlet, [book, trades])
+    assert [frame["params"]["asset_class"] for frame in frames] == ["derivatives", "derivatives"]
+    bids = [{"price": 100.0 - step, "qty": 50 + step} for step in range(10)]
+    asks = [{"price": 200.0, "qty": 40}]
+    text = "200040" + "".join(f"{1000 - 10 * step}{50 + step}" for step in range(10))
+    row = {"symbol": "PI_XBTUSD", "bids": bids, "asks": asks, "checksum": zlib.crc32(text.encode())}
+    push(session, {"channel": "book", "type": "snapshot", "data": [row]})
+    ((last, got_bids, got_asks, _, _),) = outlet.inputs[book].of("snapshot")
+    assert (last, got_bids[0], got_asks) == (0, (100.0, 0.5), [(200.0, 0.2)])
+    text = "200040" + "150060" + "".join(f"{1000 - 10 * step}{50 + step}" for step in range(9))
+    row = {"symbol": "PI_XBTUSD", "bids": [{"price": 150.0, "qty": 60}], "asks": []}
+    push(session, {"channel": "book", "type": "update", "data": [{**row, "checksum": zlib.crc32(text.encode())}]})
+    ((_, _, _, got_bids, _, _, _),) = outlet.inputs[book].of("delta")
+    assert got_bids == [(150.0, 0.4), (91.0, 0.0)]
+    push(session, {"channel": "book", "type": "update", "data": [{**row, "checksum": 1}]})
+    assert len(outlet.inputs[book].of("broken")) == 1
+    trade = {"symbol": "PI_XBTUSD", "side": "sell", "price": 200.0, "qty": 50, "trade_id": 7}
+    stamped = {**trade, "ord_type": "limit", "timestamp": "2026-01-01T00:00:00.000001Z"}
+    push(session, {"channel": "trade", "type": "update", "data": [stamped]})
+    (made,) = outlet.inputs[trades].of("trades")[0][0]
+    assert (made.quantity, made.id) == (0.25, "7")
+
+
 # -- through the engine -----------------------------------------------------------------------------------------
 
 

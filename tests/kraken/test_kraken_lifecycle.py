@@ -297,10 +297,14 @@ async def test_an_order_whose_answer_was_lost_is_found_again(desk: Desk, kind: s
     assert [found.client_order_id for found in await desk.astra.list_orders("KRAKEN")] == ["lost-1"]
 
 
-async def test_live_books_equal_the_engine_s() -> None:
+@pytest.mark.parametrize("feed", ["v1", "unified"])
+async def test_live_books_of_all_products_run(feed: str) -> None:
+    """That they equal the engine's, under faults too, is what the conformance kit shows."""
     async with (
         Sandbox(["KRAKEN"], seed=7) as sandbox,
-        Astra(settings=sandbox.settings) as astra,
+        Astra(
+            settings={"venues": {"KRAKEN": {**sandbox.settings["venues"]["KRAKEN"], "derivatives_feed": feed}}}
+        ) as astra,
     ):
         symbols = [*NAMED.values(), "KRAKEN-SPOT-SOL-USD", "KRAKEN-PERP-PEPE-USD", "KRAKEN-SPOT-AAPLx-USD"]
         seen: set[str] = set()

@@ -123,8 +123,10 @@ def derivatives_trades(rows: Sequence[TradeRow], market: Market, symbol: str, re
 class History:
     """The history source of the streams (`HistorySource`), and single snapshots."""
 
-    def __init__(self, rest: Rest, pairs: SpotPairs, clock: Clock) -> None:
+    def __init__(self, rest: Rest, pairs: SpotPairs, clock: Clock, *, uids: bool = True) -> None:
+        """`uids`: trades of derivatives come with the ids of the history (those of the Unified WebSocket do not)."""
         self._rest = rest
+        self._uids = uids
         self._pairs = pairs
         self._clock = clock
 
@@ -175,6 +177,8 @@ class History:
     async def trades_after(self, channel: Channel, after_id: str, market: str) -> Sequence[Trade] | None:
         """Trades after `after_id`: Spot's ids count a pair's trades, derivatives are joined by `uid`."""
         assert channel.market is not None
+        if channel.product != SPOT and not self._uids:
+            return None
         found = (
             await self._spot_after(channel.market, int(after_id), market)
             if channel.product == SPOT

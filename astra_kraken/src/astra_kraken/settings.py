@@ -75,7 +75,8 @@ class KrakenSettings(FamilySettings):
     """The Spot keys have a nonce window (set where keys are made): their requests may overtake one another and are sent
     at the same time. Otherwise the requests of a key wait for one another, because the venue refuses a late nonce."""
     spot_book_depth: Literal[10, 25, 100, 500, 1000] = 100
-    """Levels a side of the spot books that are subscribed. The checksum covers the best ten."""
+    """Levels a side of the spot books (and those of the unified feed) that are subscribed. The checksum proves the best
+    ten: what lies deeper is proved when it comes up there."""
     unchecked_after: int | None = Field(default=None, gt=0)
     """A spot pair of which so many snapshots in a row do not have their own checksum is kept without checks from then
     on, with a warning. None: never, its book stays STALE while its checksums fail."""

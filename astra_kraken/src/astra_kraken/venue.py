@@ -65,7 +65,7 @@ class KrakenVenue(FamilyVenue):
         super().__init__(host, settings)
         self.pairs = SpotPairs()
         self.rest = Rest(self.code, settings, host.clock, self.unknown_market, http_transport)
-        self.history = History(self.rest, self.pairs, host.clock)
+        self.history = History(self.rest, self.pairs, host.clock, uids=settings.derivatives_feed == "v1")
         self.tickets = Tickets(self.rest, self.markets)
         self.feed = KrakenFeed(settings, self.pairs, self.markets.peek_native, self.unknown_market)
         parts: Mapping[str, FamilyTrading] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from functools import partial
 
 from astra.errors import AuthenticationError
@@ -26,8 +27,9 @@ from astra_kraken.feed.accounts import SpotAccountSession
 from astra_kraken.feed.checksum import PairChecks
 from astra_kraken.feed.derivatives import DerivativesSession
 from astra_kraken.feed.derivatives_accounts import DerivativesAccountSession
-from astra_kraken.feed.endpoints import DERIVATIVES_ACCOUNT, SPOT_ACCOUNT, SPOT_MARKETS, endpoint
+from astra_kraken.feed.endpoints import DERIVATIVES_ACCOUNT, SPOT_ACCOUNT, SPOT_MARKETS, UNIFIED_MARKETS, endpoint
 from astra_kraken.feed.spot import SpotSession
+from astra_kraken.feed.unified import UnifiedSession
 from astra_kraken.markets import SpotPairs
 from astra_kraken.settings import DERIVATIVES, SPOT, KrakenSettings
 from astra_kraken.signing import challenge_signature, secret_of
@@ -60,8 +62,9 @@ class KrakenFeed(Feed):
         return endpoint(channel, self._settings)
 
     def session(self, endpoint: Endpoint, outlet: Outlet, ticket: Ticket | None) -> Session:
-        if endpoint.name == SPOT_MARKETS:
-            return SpotSession(endpoint, outlet, ticket, self._settings.spot_book_depth, self.checks_of)
+        if endpoint.name in (SPOT_MARKETS, UNIFIED_MARKETS):
+            session = SpotSession if endpoint.name == SPOT_MARKETS else UnifiedSession
+            return session(endpoint, outlet, ticket, self._settings.spot_book_depth, self.checks_of)
         if endpoint.name == SPOT_ACCOUNT:
             return SpotAccountSession(endpoint, outlet, ticket, partial(self._market, SPOT))
         if endpoint.name == DERIVATIVES_ACCOUNT:
@@ -80,11 +83,15 @@ class KrakenFeed(Feed):
     def checks_of(self, channel: Channel) -> PairChecks:
         """The checksum state of a market: it outlives connections."""
         symbol = channel.native_symbol
-        pair = self._pairs[symbol]
         checks = self._checks.get(symbol)
         if checks is None:
             checks = self._checks[symbol] = PairChecks(symbol, self._settings.unchecked_after)
-        checks.precisions = (pair.price_precision, pair.quantity_precision)
+        if channel.product == SPOT:
+            pair = self._pairs[symbol]
+            checks.precisions = (pair.price_precision, pair.quantity_precision)
+        else:
+            assert channel.market is not None
+            checks.precisions = (decimals_of(channel.market.tick_size), decimals_of(channel.market.lot_size))
         return checks
 
     def book_rules(self, channel: Channel) -> BookRules:
@@ -103,6 +110,14 @@ class KrakenFeed(Feed):
                 audit_every_s=None,
                 keep_text=True,
             )
+        if self._settings.derivatives_feed == "unified":
+            return BookRules(
+                seed=Seed.STREAM,
+                continuity=Continuity.NONE,
+                integrity=Integrity.NONE if self.checks_of(channel).given_up else Integrity.CHECKSUM,
+                kept_depth=self._settings.spot_book_depth,
+                audit_every_s=None,
+            )
         return BookRules(
             seed=Seed.STREAM,
             continuity=Continuity.CONTIGUOUS,
@@ -111,6 +126,15 @@ class KrakenFeed(Feed):
             audit_every_s=None,
             engine_ids=True,
         )
+
+
+def decimals_of(step: Decimal | None) -> int | None:
+    """How many decimals numbers have that are multiples of `step`; None where no step is known."""
+    if step is None:
+        return None
+    exponent = step.normalize().as_tuple().exponent
+    assert isinstance(exponent, int)
+    return max(0, -exponent)
 
 
 def derivatives_key(credentials: Credentials) -> ApiKey:

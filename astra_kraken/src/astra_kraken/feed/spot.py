@@ -16,6 +16,7 @@ import msgspec
 
 from astra.errors import MarketNotFound
 from astra.models.trades import Side, Trade
+from astra.streams.book import TextBook
 from astra.streams.feed import (
     BookInput,
     Channel,
@@ -27,6 +28,7 @@ from astra.streams.feed import (
     Session,
     Ticket,
     TradeInput,
+    Units,
 )
 from astra_kraken.errors import spot_meaning
 from astra_kraken.feed.checksum import PairChecks
@@ -136,6 +138,9 @@ class SpotSession(Session):
         self._checks_of = checks_of
         self._books: dict[str, tuple[BookInput, PairChecks]] = {}
         self._trades: dict[str, TradeInput] = {}
+        self._units: dict[str, Units] = {}
+        self._texts: dict[str, TextBook] = {}
+        """Books in the wire's own numbers, where those are not what is delivered (see `unified`)."""
         self._channels: dict[tuple[str, str], Channel] = {}
         self._requests: dict[int, _Request] = {}
         self._last_id = 0
