@@ -249,3 +249,17 @@ async def test_scopes_that_fall_idle_are_forgotten(clock: ManualClock) -> None:
         await clock.sleep(0)
         clock._elapsed += 0.01
     assert len(limiter._states) < 2500
+
+
+async def test_a_window_that_others_used_up_does_not_keep_us_from_the_next() -> None:
+    clock = ManualClock()
+    bucket = Bucket("weight", 100, 60.0, used_header="used")
+    limiter = RateLimiter("X", [bucket], clock)
+    permit = await limiter.acquire({"weight": 1})
+    limiter.observe({"used": "101"}, permit=permit)  # somebody else's burst
+    with pytest.raises(RateLimited):
+        await limiter.acquire({"weight": 1})
+    await clock.advance(61.0)
+    with anyio.fail_after(5):  # of real time: nobody moves the clock
+        for _ in range(8):
+            await limiter.acquire({"weight": 1})

@@ -173,12 +173,15 @@ class BinanceSandbox(SandboxVenue):
         return endpoint is not None and endpoint.command
 
     def too_many_requests(self, request: HttpRequest, retry_after_s: int) -> HttpResponse:
-        limit = self.meter.weight_limit(_FAMILY_OF_HOST[request.host])
+        """Some other limit was passed: the used weight is what it is."""
+        family = _FAMILY_OF_HOST[request.host]
+        limit = self.meter.weight_limit(family)
+        used = self.meter.used_weight(request.client, family, self.now_ms())
         message = (
             f"Too much request weight used; current limit is {limit} request weight per 1 MINUTE. "
             "Please use WebSocket Streams for live updates to avoid polling the API."
         )
-        headers = {"Retry-After": str(retry_after_s), "X-MBX-USED-WEIGHT-1M": str(limit + 1)}
+        headers = {"Retry-After": str(retry_after_s), "X-MBX-USED-WEIGHT-1M": str(used)}
         return answer({"code": -1003, "msg": message}, status=429, headers=headers)
 
     def server_error(self, request: HttpRequest) -> HttpResponse:

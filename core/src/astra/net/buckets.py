@@ -38,6 +38,9 @@ _REMEMBERED = 2
 """So many windows without a report what others use is remembered."""
 _SURE = 1 / 8
 """The beginning of a window that is known as closely as this part of its length is known well."""
+_MOST_RESERVED = 0.75
+"""Share of a limit that is left to others at most: a window that they used up (a ban, a burst) must not keep us from
+finding out about the next."""
 _AT_ONCE = 0.5
 """Part of what others leave us that may be used at the beginning of a window; the rest is spread over it, so that what
 the others do is seen until its end."""
@@ -219,13 +222,15 @@ class Window:
         """What others, going by the window before, still will use of this one."""
         if not self._others_before:
             return 0.0
-        return max(0.0, self._others_before - self._others) + self.bucket.limit * _SPARE
+        expected = min(self._others_before, self.bucket.limit * _MOST_RESERVED)
+        return max(0.0, expected - self._others) + self.bucket.limit * _SPARE
 
     def _spread_s(self, amount: float, now: float) -> float:
         """Seconds to wait so that not all that others leave us is used at once."""
         if not self._others_before or not self._spent:
             return 0.0
-        ours = self.bucket.limit * (1 - _SPARE) - max(self._others, self._others_before)
+        expected = min(self._others_before, self.bucket.limit * _MOST_RESERVED)
+        ours = self.bucket.limit * (1 - _SPARE) - max(self._others, expected)
         if ours <= amount:
             return 0.0
         part = ((self._spent + amount) / ours - _AT_ONCE) / (1 - _AT_ONCE)
