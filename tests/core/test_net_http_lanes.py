@@ -9,7 +9,8 @@ import pytest
 
 from astra.net.clock import SystemClock, VenueClock
 from astra.net.http import HttpClient, Request, Response
-from astra.net.ratelimit import RateLimiter
+from astra.net.ratelimit import Bucket, BucketKind, RateLimiter
+from astra.testing import ManualClock
 
 pytestmark = pytest.mark.anyio
 
@@ -32,12 +33,12 @@ def slow() -> Slow:
     return Slow()
 
 
-def client(slow: Slow) -> HttpClient:
+def client(slow: Slow, limiter: RateLimiter | None = None) -> HttpClient:
     clock = SystemClock()
     return HttpClient(
         "X",
         "http://venue",
-        limiter=RateLimiter("X", (), clock),
+        limiter=limiter or RateLimiter("X", (), clock),
         clock=VenueClock(clock),
         interpret=lambda request, response: None,
         transport=slow,
@@ -79,3 +80,44 @@ async def test_a_canceled_request_frees_its_lane(slow: Slow) -> None:
         tasks.start_soon(http.send, Request("GET", "/x", lane="a key"))
     assert len(slow.arrived) == 2
     assert not http._lanes
+
+
+def used(limiter: RateLimiter) -> float:
+    return limiter.report()[0].used
+
+
+@pytest.mark.parametrize("kind", list(BucketKind))
+async def test_what_waits_in_its_lane_counts_when_it_leaves(slow: Slow, kind: BucketKind) -> None:
+    clock = ManualClock()
+    limiter = RateLimiter("X", [Bucket("calls", 10, 10.0, kind)], clock)
+    http = client(slow, limiter)
+    call = Request("GET", "/x", lane="a key", costs={"calls": 3})
+    async with anyio.create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(http.send, call)
+            await clock.advance(6)
+        assert len(slow.arrived) == 1
+        await clock.advance(100)
+        slow.go.set()
+        await anyio.wait_all_tasks_blocked()
+        assert used(limiter) == 3, "the venue counts it from now on"
+        await clock.advance(1.5)
+        assert used(limiter) == (1.5 if kind is BucketKind.DECAYING else 3)
+
+
+async def test_what_was_charged_for_a_request_that_left_its_lane_is_forgotten_in_time(slow: Slow) -> None:
+    clock = ManualClock()
+    limiter = RateLimiter("X", [Bucket("calls", 10, 10.0, BucketKind.DECAYING)], clock)
+    http = client(slow, limiter)
+    call = Request("GET", "/x", lane="a key", costs={"calls": 3})
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(http.send, call)
+        await anyio.wait_all_tasks_blocked()
+        async with anyio.create_task_group() as others:
+            others.start_soon(http.send, call)
+            await clock.advance(5)
+            others.cancel_scope.cancel()
+        assert len(slow.arrived) == 1
+        await clock.advance(10)
+        assert used(limiter) == 0
+        slow.go.set()

@@ -253,6 +253,14 @@ class Window:
         self._unanswered = max(0.0, self._unanswered - amount)
         self._spent = max(0.0, self._spent - amount)
 
+    def delay(self, spent: Spent, now: float) -> None:
+        """The request stays here for now."""
+
+    def leave(self, spent: Spent, now: float) -> Spent:
+        """A request that was delayed leaves, and counts from now on."""
+        spent.refund()
+        return self.spend(spent.amount, now)
+
     def report(self, used: float, spent: Spent | None, now: float) -> None:
         """The venue says that `used` is used, in answer to the request that `spent` was charged for (None: it is not
         known to which).
@@ -371,7 +379,9 @@ class Decaying:
 
     def __init__(self, bucket: Bucket) -> None:
         self.bucket = bucket
-        self.used = 0.0
+        self._falling = 0.0
+        self._delayed = 0.0
+        """What was charged for requests that did not leave yet. It does not fall: the venue has not counted it."""
         self._at = -math.inf
 
     @property
@@ -379,11 +389,15 @@ class Decaying:
         return self.bucket.limit / self.bucket.window_s
 
     @property
+    def used(self) -> float:
+        return self._falling + self._delayed
+
+    @property
     def idle(self) -> bool:
         return not self.used
 
     def expire(self, now: float) -> None:
-        self.used = max(0.0, self.used - (now - self._at) * self._rate)
+        self._falling = max(0.0, self._falling - (now - self._at) * self._rate)
         self._at = now
 
     def wait_s(self, amount: float, now: float) -> float:
@@ -394,13 +408,24 @@ class Decaying:
 
     def spend(self, amount: float, now: float) -> Spent:
         self.expire(now)
-        self.used += amount
+        self._falling += amount
         charge = _Charge(now)
         charge.amount = amount
         return Spent(self, charge, amount, 0, 0.0)
 
     def refund(self, charge: _Charge, amount: float) -> None:
-        self.used = max(0.0, self.used - amount)
+        self._falling = max(0.0, self._falling - amount)
+
+    def delay(self, spent: Spent, now: float) -> None:
+        """The request stays here for now."""
+        self.expire(now)
+        self.refund(spent.charge, spent.amount)
+        self._delayed += spent.amount
+
+    def leave(self, spent: Spent, now: float) -> Spent:
+        """A request that was delayed leaves, and counts from now on."""
+        self._delayed = max(0.0, self._delayed - spent.amount)
+        return self.spend(spent.amount, now)
 
     def answer(self, spent: Spent) -> None:
         """Nothing is known that was not known before."""
@@ -409,7 +434,7 @@ class Decaying:
         """The venue says that `used` is used. Only upwards: how much of what is under way it has counted, and how
         much of that has decayed, cannot be told."""
         self.expire(now)
-        self.used = max(self.used, used)
+        self._falling = max(self._falling, used - self._delayed)
 
     def empty_in_s(self, now: float) -> float:
         self.expire(now)

@@ -229,10 +229,15 @@ class HttpClient:
         if lane is None:
             return await self._attempt(request, sign, permit, timeout_s)
         lock = self._lanes.setdefault(lane, anyio.Lock())
+        self._limiter.delay(permit)
+        delayed = True
         try:
             async with lock:
+                permit, delayed = self._limiter.leave(permit), False
                 return await self._attempt(request, sign, permit, timeout_s)
         finally:
+            if delayed:
+                self._limiter.leave(permit)
             statistics = lock.statistics()
             if not statistics.locked and not statistics.tasks_waiting and self._lanes.get(lane) is lock:
                 del self._lanes[lane]

@@ -131,6 +131,17 @@ class RateLimiter:
             raise waiter.refusal
         return Permit(tuple(waiter.spent))
 
+    def delay(self, permit: Permit) -> None:
+        """The request with `permit` waits for something else, too, until `leave` is called."""
+        now = self._clock.monotonic()
+        for spent in permit.spent:
+            spent.state.delay(spent, now)
+
+    def leave(self, permit: Permit) -> Permit:
+        """A request that was delayed leaves: it counts from now on, with the permit returned."""
+        now = self._clock.monotonic()
+        return Permit(tuple(spent.state.leave(spent, now) for spent in permit.spent))
+
     def observe(self, headers: Mapping[str, str], account: Hashable = None, permit: Permit | None = None) -> None:
         """Correct the buckets from the headers (lower-case names) of the response to the request with `permit`.
 
