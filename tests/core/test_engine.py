@@ -284,6 +284,21 @@ async def test_two_names_of_one_book_share_a_subscription_each_under_its_own_nam
         assert (gap.market, gap.after_id) == (B.symbol, "7")
 
 
+async def test_trades_that_the_history_told_before_the_stream_are_told_once() -> None:
+    """A venue that sends trades in batches has some in its history before they are sent."""
+    async with stage() as toy, toy.trades(A) as stream:
+        await toy.settle()
+        toy.push(json.dumps({"s": "A", "t": [["1", 1.0]]}))
+        toy.history["A"] = [("1", 1.0), ("2", 1.0), ("3", 1.0)]
+        toy.transport.open[0].cut()
+        await toy.settle()
+        toy.push(json.dumps({"s": "A", "t": [["3", 1.0]]}))
+        toy.push(json.dumps({"s": "A", "t": [["3", 1.0], ["4", 1.0]]}))
+        toy.push(json.dumps({"s": "A", "t": [["5", 1.0]]}))
+        ids = [trade.id for trade in await waiting(stream) if isinstance(trade, Trade)]
+        assert ids == ["1", "2", "3", "4", "5"]
+
+
 async def test_a_late_consumer_starts_from_the_live_book_without_a_venue_request() -> None:
     async with stage() as toy, toy.books(A) as early:
         await toy.settle()
@@ -849,3 +864,35 @@ async def test_urgent_frames_go_before_those_that_wait() -> None:
         link.send('{"pong": 3}', urgent=True)
         await toy.settle(5.0)
         assert connection.sent[-3:] == ['{"pong": 3}', '{"one": 1}', '{"two": 2}']
+
+
+class GreetedSession(ToySession):
+    """Takes subscriptions after the venue's {"hello": 1}."""
+
+    greeted = False
+
+    @property
+    def ready(self) -> bool:
+        return self.greeted
+
+    def received(self, payload: Payload, received_ns: int) -> None:
+        if "hello" in json.loads(bytes(payload)):
+            self.greeted = True
+        else:
+            super().received(payload, received_ns)
+
+
+class GreetedFeed(ToyFeed):
+    def session(self, endpoint: Endpoint, outlet: Outlet, ticket: Ticket | None) -> Session:
+        return GreetedSession(endpoint, outlet, ticket)
+
+
+async def test_channels_are_subscribed_as_soon_as_the_connection_is_ready() -> None:
+    async with stage(GreetedFeed()) as toy, toy.books(A) as stream:
+        await toy.settle(0.1)
+        assert not toy.subscribed
+        toy.push('{"hello": 1}')
+        await toy.settle(0.1)
+        assert toy.subscribed == [["A@ORDERBOOK"]]
+        await toy.settle()
+        assert (await anext(stream)).kind is UpdateKind.SNAPSHOT

@@ -338,6 +338,8 @@ class TradeTopic(_Topic):
         self._gap_reason: str | None = None
         self._waiting: deque[Trade] | None = None
         self._subscribed = False
+        self._ahead: set[str] = set()
+        """Trades that the history told before the stream, which may tell them, too."""
 
     def lane(self, joined: Callable[[Any], None] | None) -> TradeLane:
         return TradeLane(self, joined is not None)
@@ -348,6 +350,8 @@ class TradeTopic(_Topic):
                 logger.warning("%s: trades came faster than a gap could be filled", self.symbol)
             self._waiting.extend(trades)
             return
+        if self._ahead and trades:
+            trades = self._news(trades)
         recent = self._recent
         for trade in trades:
             recent.append(trade.id)
@@ -355,6 +359,13 @@ class TradeTopic(_Topic):
                 tap.put(trade)
         if trades:
             self.last_id = trades[-1].id
+
+    def _news(self, trades: Sequence[Trade]) -> Sequence[Trade]:
+        """Those that the history did not tell already; behind the first of them there are only such."""
+        fresh = [trade for trade in trades if trade.id not in self._ahead]
+        if fresh:
+            self._ahead = set()
+        return fresh
 
     def deliver_held(self, trades: Sequence[Trade]) -> None:
         """What a successor's link held back, without what the old one delivered already."""
@@ -395,6 +406,7 @@ class TradeTopic(_Topic):
         for tap in self.taps:
             tap.put(gap)
         self.deliver(found)
+        self._ahead = {trade.id for trade in found}
         self.deliver([trade for trade in held if trade.id not in known])
 
 
