@@ -143,7 +143,7 @@ class AccountData:
         fees = sum((fill.fee for fill in self._engine.fills(account, listing.symbol)), ZERO)
         return {
             "product_id": listing.native,
-            "expiration_time": iso_ms(listing.market.expiry or 0),
+            "expiration_time": iso_ms(listing.expiry),
             "side": "LONG" if position.quantity > 0 else "SHORT",
             "number_of_contracts": plain(abs(position.quantity)),
             "current_price": money(mark),

@@ -9,7 +9,7 @@ from decimal import Decimal
 from astra.models.markets import Market, MarketStatus
 from astra.sandbox import Exchange
 from astra.symbols import AssetType
-from astra_coinbase.sandbox.markets import ALIASES, INTERNATIONAL, SPOT
+from astra_coinbase.sandbox.markets import ALIASES, INTERNATIONAL, SPOT, US_FUTURES, us_expiry
 
 _CHANGE_STEP = 3
 """Book ids of the gateway jump."""
@@ -39,6 +39,8 @@ class Listing:
         self.is_option = market.asset_type is AssetType.OPT
         self.is_perpetual = market.asset_type is AssetType.PERP
         self.is_inverse = market.is_coin_margined
+        self.expiry = us_expiry(self.native) if self.product == US_FUTURES else market.expiry or 0
+        """When the contract expires; those of the US exchange all do."""
         self.settlement = market.margin_asset or market.quote_asset
         """Gateway: the currency of margin and fees."""
         self._prefix = "USDC-" if not self.is_inverse else "" if self.base == "BTC" else f"{self.base}-"

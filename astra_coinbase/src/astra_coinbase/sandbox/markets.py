@@ -80,8 +80,15 @@ def _us_future(base: str, code: str, date: str, size: str, tick: str, *, perpetu
         max_quantity=Decimal(5000),
         contract_size=Decimal(size),
         contract_type=ContractType.LINEAR,
-        expiry=_ms(_at(date, 15 if date[2:4] in ("04", "05", "06", "07", "08", "09") else 16)),
+        expiry=None if perpetual else us_expiry(f"{code}-{native_date(date)}-CDE"),
     )
+
+
+def us_expiry(native: str) -> int:
+    """When a contract of the US exchange expires, by its name; those in perpetual style do, too. (At 16:00 in London,
+    which is 15:00 UTC in summer.)"""
+    moment = datetime.datetime.strptime(native.split("-")[1], "%d%b%y").replace(tzinfo=datetime.UTC)
+    return _ms(moment.replace(hour=15 if 4 <= moment.month <= 9 else 16))
 
 
 def _perpetual(base: str, size: str, tick: str, *, inverse: bool = False) -> Market:

@@ -92,9 +92,8 @@ class ProductRows:
         return row | {"future_product_details": self._future_details(listing, now_ms)}
 
     def _future_details(self, listing: Listing, now_ms: int) -> dict[str, Any]:
-        market = listing.market
         code = listing.native.partition("-")[0]
-        expiry = market.expiry or 0
+        expiry = listing.expiry
         month = iso_ms(expiry)[:7]
         mark = self._engine.mark_price(listing.symbol)
         perpetual = listing.is_perpetual
@@ -192,7 +191,7 @@ def _levels(amounts: tuple[Amount, ...] | Any) -> list[dict[str, str]]:
 def _display_name(listing: Listing) -> str:
     if listing.is_perpetual:
         return f"{listing.base} PERP"
-    moment = datetime.datetime.fromtimestamp((listing.market.expiry or 0) / 1000, datetime.UTC)
+    moment = datetime.datetime.fromtimestamp(listing.expiry / 1000, datetime.UTC)
     return f"{listing.base} {moment.day} {moment:%b %y}".upper()
 
 
