@@ -1,0 +1,446 @@
+"""The trading hooks of Advanced Trade: spot and US futures, one account, one key."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, ClassVar
+
+import msgspec
+
+from astra.errors import OrderNotFound, OrderOutcomeUnknown, VenueError
+from astra.families import SKEW_MS, FamilyTrading, in_order
+from astra.models.accounts import Balance, Fees, Position
+from astra.models.base import Model, PlainDecimal
+from astra.models.credentials import Credentials
+from astra.models.markets import Market
+from astra.models.orders import Fill, Order, OrderChange, OrderRef, OrderRequest
+from astra.net.http import AnswerLost
+from astra.rest import Params, Placement, Recent, plain
+from astra.trading.checks import native_quantity
+from astra.trading.native import acknowledged
+from astra.venue import MarketTable
+from astra_coinbase.errors import cancel_error
+from astra_coinbase.rest import AdvancedRest
+from astra_coinbase.settings import SPOT, US_FUTURES, CoinbaseOrderOptions
+from astra_coinbase.trading.advanced_orders import allowed_options, order_body, refused, time_text
+from astra_coinbase.trading.advanced_rows import (
+    EDITABLE,
+    AccountRow,
+    FillRow,
+    FuturesSummary,
+    Kinds,
+    OrderRow,
+    PositionRow,
+)
+
+PAGE = 250
+MOST_PAGES = 100
+BATCH = 100
+"""Cancels in one request at most."""
+IDS_KEPT = 20_000
+LIVE_STATUS = ("OPEN", "PENDING", "QUEUED", "CANCEL_QUEUED", "EDIT_QUEUED")
+
+
+class Preview(Model):
+    """What the venue expects of an order that is not placed (yet)."""
+
+    total: PlainDecimal | None
+    fees: PlainDecimal | None
+    failures: tuple[str, ...]
+    """Why it would be refused, in the venue's words; empty when it would not."""
+
+
+class _Success(msgspec.Struct):
+    order_id: str
+
+
+class _Placed(msgspec.Struct):
+    success_response: _Success
+
+
+class _Cancel(msgspec.Struct):
+    order_id: str
+    success: bool
+    failure_reason: str = ""
+
+
+class _Cancels(msgspec.Struct):
+    results: list[_Cancel]
+
+
+class _OneOrder(msgspec.Struct):
+    order: OrderRow
+
+
+class _Orders(msgspec.Struct):
+    orders: list[OrderRow]
+    has_next: bool = False
+    cursor: str = ""
+
+
+class _Fills(msgspec.Struct):
+    fills: list[FillRow]
+    cursor: str = ""
+
+
+class _Accounts(msgspec.Struct):
+    accounts: list[AccountRow]
+    has_next: bool = False
+    cursor: str = ""
+
+
+class _Summary(msgspec.Struct):
+    balance_summary: FuturesSummary | None = None
+
+
+class _Positions(msgspec.Struct):
+    positions: list[PositionRow] = []
+
+
+class _Tier(msgspec.Struct):
+    maker_fee_rate: str
+    taker_fee_rate: str
+
+
+class _Fees(msgspec.Struct):
+    fee_tier: _Tier
+
+
+class _Preview(msgspec.Struct):
+    order_total: str = ""
+    commission_total: str = ""
+    errs: list[str] = []
+
+
+decode_placed = msgspec.json.Decoder(_Placed).decode
+decode_cancels = msgspec.json.Decoder(_Cancels).decode
+decode_order = msgspec.json.Decoder(_OneOrder).decode
+decode_orders = msgspec.json.Decoder(_Orders).decode
+decode_fills = msgspec.json.Decoder(_Fills).decode
+decode_accounts = msgspec.json.Decoder(_Accounts).decode
+decode_summary = msgspec.json.Decoder(_Summary).decode
+decode_positions = msgspec.json.Decoder(_Positions).decode
+decode_fees = msgspec.json.Decoder(_Fees).decode
+_decode_preview = msgspec.json.Decoder(_Preview).decode
+
+
+class AdvancedTrading(FamilyTrading):
+    """Orders and the account of Advanced Trade.
+
+    The venue has no look-up by client order id: ids that this process saw are remembered, others are looked for in the
+    list of orders.
+    """
+
+    title = "Coinbase Advanced Trade"
+    options_model = CoinbaseOrderOptions
+    fees_by_market = True
+    lacks: ClassVar[Mapping[str, Collection[str]]] = {SPOT: ("positions",)}
+    rest: AdvancedRest
+
+    def __init__(self, rest: AdvancedRest, markets: MarketTable, products: Sequence[str]) -> None:
+        super().__init__(rest, markets, products)
+        self.kinds = Kinds()
+        self._ids: Recent[tuple[Credentials, str], str] = Recent(IDS_KEPT)
+
+    @property
+    def command_window_ms(self) -> int:
+        """The life of the token that signs a command."""
+        return self.rest.command_life_s * 1000
+
+    def _order(self, row: OrderRow, market: Market, credentials: Credentials) -> Order:
+        self.kinds.note(row.client_order_id, row.kind)
+        if row.client_order_id:
+            self._ids[credentials, row.client_order_id] = row.order_id
+        return row.order(market)
+
+    # -- placing ------------------------------------------------------------------------------------------------
+
+    def _body(self, market: Market, order: OrderRequest) -> dict[str, Any]:
+        missing = refused(market, order)
+        if missing is not None:
+            raise self.unsupported(missing)
+        options: CoinbaseOrderOptions = self.options(order, **allowed_options(market))
+        return order_body(market, order, options)
+
+    async def place(self, market: Market, order: OrderRequest, credentials: Credentials) -> Order:
+        """The venue acknowledges an order by its id."""
+        assert order.client_order_id is not None
+        body = {"client_order_id": order.client_order_id, **self._body(market, order)}
+        self.kinds.note(order.client_order_id, order.type)
+        answer = await self.rest.command(
+            "orders",
+            body,
+            credentials,
+            market=market,
+            operation="place_order",
+            client_order_id=order.client_order_id,
+            places=[order.client_order_id],
+        )
+        order_id = decode_placed(answer).success_response.order_id
+        self._ids[credentials, order.client_order_id] = order_id
+        return acknowledged(market, order, order_id, None)
+
+    async def preview(self, market: Market, order: OrderRequest, credentials: Credentials) -> Preview:
+        """What would become of an order; nothing is placed."""
+        body = _decode_preview(await self.rest.asked("orders/preview", self._body(market, order), credentials))
+        total, fees = (Decimal(text) if text else None for text in (body.order_total, body.commission_total))
+        return Preview(total=total, fees=fees, failures=tuple(body.errs))
+
+    # -- looking ------------------------------------------------------------------------------------------------
+
+    async def get(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
+        if ref.id is None:
+            assert ref.client_order_id is not None
+            return await self._find(market, ref.client_order_id, None, credentials)
+        return self._order(await self._row(market, ref.id, credentials), market, credentials)
+
+    async def _row(self, market: Market, order_id: str, credentials: Credentials) -> OrderRow:
+        path = f"orders/historical/{_segment(order_id, self.exchange)}"
+        row = (await self.rest.signed(decode_order, path, (), credentials)).order
+        if row.product_id != market.native_symbol:
+            raise OrderNotFound(f"order {order_id} is one of {row.product_id}", exchange=self.exchange)
+        return row
+
+    async def _find(self, market: Market, client_order_id: str, since: int | None, credentials: Credentials) -> Order:
+        """By client order id: the id that is remembered, else the newest order in the list that has it."""
+        known = self._ids.get((credentials, client_order_id))
+        if known is not None:
+            return self._order(await self._row(market, known, credentials), market, credentials)
+        params: list[tuple[str, str | int | None]] = [("product_ids", market.native_symbol)]
+        if since is not None:
+            params.append(("start_date", time_text(since)))
+        for row in await self._rows(params, credentials):
+            if row.client_order_id == client_order_id and row.product_id == market.native_symbol:
+                return self._order(row, market, credentials)
+        raise OrderNotFound(f"no order in {market.symbol} has the client id {client_order_id}", exchange=self.exchange)
+
+    async def placed(
+        self, market: Market, client_order_id: str, credentials: Credentials, placement: Placement | None
+    ) -> Order:
+        """A placement of this process is looked for among the orders from then on."""
+        since = None if placement is None else placement.stamped - SKEW_MS
+        return await self._find(market, client_order_id, since, credentials)
+
+    async def _rows(self, params: Params, credentials: Credentials) -> list[OrderRow]:
+        """All orders that the list has, page by page. Raises `VenueError` where there are too many: half a list would
+        prove that an order is not in it."""
+        rows: list[OrderRow] = []
+        cursor: str | None = None
+        for _ in range(MOST_PAGES):
+            asked = [*params, ("limit", PAGE), ("cursor", cursor)]
+            answer = await self.rest.signed(decode_orders, "orders/historical/batch", asked, credentials)
+            rows += answer.orders
+            if not answer.has_next or not answer.cursor:
+                return rows
+            cursor = answer.cursor
+        raise VenueError(f"the list of orders has more than {MOST_PAGES} pages", exchange=self.exchange)
+
+    async def open_orders(self, market: Market | None, credentials: Credentials) -> Sequence[Order]:
+        """The venue's OPEN leaves out what is pending or queued, and OPEN goes with no other status."""
+        product: Params = [] if market is None else [("product_ids", market.native_symbol)]
+        found: dict[str, OrderRow] = {}
+        for statuses in (LIVE_STATUS[1:], LIVE_STATUS[:1]):
+            asked = [*product, *(("order_status", status) for status in statuses)]
+            found |= {row.order_id: row for row in await self._rows(asked, credentials)}
+        live = [row for row in found.values() if row.status in LIVE_STATUS]
+        rows = await self.with_markets(live, market, lambda row: row.product_id)
+        return [self._order(row, known, credentials) for known, row in rows]
+
+    async def fills(
+        self, market: Market | None, since: int | None, limit: int | None, credentials: Credentials
+    ) -> Sequence[Fill]:
+        """Newest first at the venue."""
+        params: list[tuple[str, str | int | None]] = []
+        if market is not None:
+            params.append(("product_ids", market.native_symbol))
+        if since is not None:
+            params.append(("start_sequence_timestamp", time_text(since)))
+        rows: list[FillRow] = []
+        cursor: str | None = None
+        for _ in range(MOST_PAGES):
+            asked = [*params, ("limit", PAGE), ("cursor", cursor)]
+            answer = await self.rest.signed(decode_fills, "orders/historical/fills", asked, credentials)
+            rows += answer.fills
+            cursor = answer.cursor
+            # Without `since` the newest are wanted, and they come first.
+            if not cursor or (since is None and len(rows) >= (limit or PAGE)):
+                break
+        found = in_order(
+            row.fill(known) for known, row in await self.with_markets(rows, market, lambda row: row.product_id)
+        )
+        if since is None:
+            return found[-(limit or PAGE) :]
+        return [fill for fill in found if fill.time >= since][:limit]
+
+    # -- cancelling and changing --------------------------------------------------------------------------------
+
+    async def _id_of(self, market: Market, ref: OrderRef, credentials: Credentials) -> str:
+        """The venue cancels and changes by its own ids alone."""
+        if ref.id is not None:
+            return ref.id
+        assert ref.client_order_id is not None
+        known = self._ids.get((credentials, ref.client_order_id))
+        if known is None:
+            known = (await self._find(market, ref.client_order_id, None, credentials)).id
+        assert known is not None
+        return known
+
+    async def cancel(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
+        """The venue acknowledges; what became of the order is asked for."""
+        order_id = await self._id_of(market, ref, credentials)
+        answer = await self._cancel([order_id], market, credentials, "cancel_order", ref)
+        if not answer[0].success:
+            raise cancel_error(self.exchange, answer[0].failure_reason)
+        return await self._after("cancel_order", market, ref, order_id, credentials)
+
+    async def _cancel(
+        self, order_ids: Sequence[str], market: Market, credentials: Credentials, operation: str, ref: OrderRef
+    ) -> Sequence[_Cancel]:
+        """The verdicts on some orders, in their order."""
+        answer = await self.rest.command(
+            "orders/batch_cancel",
+            {"order_ids": order_ids},
+            credentials,
+            market=market,
+            operation=operation,
+            client_order_id=ref.client_order_id,
+            order_id=ref.id,
+            urgent=True,
+        )
+        verdicts = {row.order_id: row for row in decode_cancels(answer).results}
+        if missing := [order_id for order_id in order_ids if order_id not in verdicts]:
+            raise self._unknown(operation, market, ref, AnswerLost(f"the answer leaves out {', '.join(missing)}"))
+        return [verdicts[order_id] for order_id in order_ids]
+
+    def _unknown(
+        self, operation: str, market: Market, ref: OrderRef, lost: AnswerLost | OrderOutcomeUnknown
+    ) -> OrderOutcomeUnknown:
+        return OrderOutcomeUnknown(
+            lost.message,
+            exchange=self.exchange,
+            market=market.symbol,
+            operation=operation,
+            client_order_id=ref.client_order_id,
+            order_id=ref.id,
+            code=lost.code,
+        )
+
+    async def _after(
+        self, operation: str, market: Market, ref: OrderRef, order_id: str, credentials: Credentials
+    ) -> Order:
+        """The order as it stands after a command that was accepted."""
+        try:
+            return await self.get(market, OrderRef(id=order_id), credentials)
+        except VenueError as error:
+            lost = AnswerLost(f"accepted, but the order could not be asked for: {error.message}", code=error.code)
+            raise self._unknown(operation, market, ref, lost) from error
+
+    async def cancel_batch(
+        self, market: Market, refs: Sequence[OrderRef], credentials: Credentials
+    ) -> Sequence[Order | Exception]:
+        results: dict[int, Order | Exception] = {}
+        ids: dict[int, str] = {}
+        for place, ref in enumerate(refs):
+            try:
+                ids[place] = await self._id_of(market, ref, credentials)
+            except VenueError as error:
+                results[place] = error
+        places = list(ids)
+        for start in range(0, len(places), BATCH):
+            few = places[start : start + BATCH]
+            try:
+                verdicts = await self._cancel(
+                    [ids[place] for place in few], market, credentials, "cancel_orders", refs[few[0]]
+                )
+            except OrderOutcomeUnknown as lost:
+                results |= {place: self._unknown("cancel_orders", market, refs[place], lost) for place in few}
+                continue
+            except VenueError as error:
+                results |= dict.fromkeys(few, error)
+                continue
+            for place, verdict in zip(few, verdicts, strict=True):
+                if not verdict.success:
+                    results[place] = cancel_error(self.exchange, verdict.failure_reason)
+                    continue
+                try:
+                    results[place] = await self._after("cancel_orders", market, refs[place], ids[place], credentials)
+                except OrderOutcomeUnknown as error:
+                    results[place] = error
+        return [results[place] for place in range(len(refs))]
+
+    async def cancel_all(self, market: Market, credentials: Credentials) -> Sequence[Order]:
+        """The venue has no such call: what is open is canceled in batches. An order that was done meanwhile is none of
+        the canceled; the first other failure is raised at the end."""
+        refs = [OrderRef(id=order.id) for order in await self.open_orders(market, credentials)]
+        answers = await self.cancel_batch(market, refs, credentials)
+        for answer in answers:
+            if isinstance(answer, Exception) and not isinstance(answer, OrderNotFound):
+                raise answer
+        return [answer for answer in answers if isinstance(answer, Order)]
+
+    async def amend(self, market: Market, ref: OrderRef, change: OrderChange, credentials: Credentials) -> Order:
+        """The venue wants price and size together: what the change leaves out is asked for before."""
+        order_id = await self._id_of(market, ref, credentials)
+        row = await self._row(market, order_id, credentials)
+        name, members = row.configuration
+        if name not in EDITABLE:
+            raise self.unsupported(f"amendment of {name} orders; cancel and place anew")
+        size, price = members.get("base_size"), members.get("limit_price")
+        if change.quantity is not None or change.contracts is not None:
+            size = plain(native_quantity(market, change))
+        if change.price is not None:
+            price = plain(change.price)
+        await self.rest.command(
+            "orders/edit",
+            {"order_id": order_id, "price": str(price), "size": str(size)},
+            credentials,
+            market=market,
+            operation="amend_order",
+            client_order_id=ref.client_order_id,
+            order_id=ref.id,
+        )
+        return await self._after("amend_order", market, ref, order_id, credentials)
+
+    # -- the account --------------------------------------------------------------------------------------------
+
+    async def balances(self, credentials: Credentials) -> Sequence[Balance]:
+        """Of the wallets of both products."""
+        found: list[Balance] = []
+        if SPOT in self.products:
+            cursor: str | None = None
+            for _ in range(MOST_PAGES):
+                asked: Params = [("limit", PAGE), ("cursor", cursor)]
+                answer = await self.rest.signed(decode_accounts, "accounts", asked, credentials)
+                found += [row.balance() for row in answer.accounts]
+                if not answer.has_next or not answer.cursor:
+                    break
+                cursor = answer.cursor
+        if US_FUTURES in self.products:
+            summary = (await self.rest.signed(decode_summary, "cfm/balance_summary", (), credentials)).balance_summary
+            futures = None if summary is None else summary.balance()
+            found += [] if futures is None else [futures]
+        return [balance for balance in found if balance.total]
+
+    async def positions(self, credentials: Credentials) -> Sequence[Position]:
+        if US_FUTURES not in self.products:
+            return ()
+        answer = await self.rest.signed(decode_positions, "cfm/positions", (), credentials)
+        rows = [row for row in answer.positions if Decimal(row.number_of_contracts or 0)]
+        return [row.position(known) for known, row in await self.with_markets(rows, None, lambda row: row.product_id)]
+
+    async def fees(self, market: Market | None, credentials: Credentials) -> Sequence[Fees]:
+        """The tier of the market's product."""
+        assert market is not None
+        params: Params = [("product_type", "SPOT" if market.product == SPOT else "FUTURE")]
+        tier = (await self.rest.signed(decode_fees, "transaction_summary", params, credentials)).fee_tier
+        return [Fees(market=market.symbol, maker=Decimal(tier.maker_fee_rate), taker=Decimal(tier.taker_fee_rate))]
+
+
+def _segment(order_id: str, exchange: str) -> str:
+    """An order id as a part of a path."""
+    if not order_id.replace("-", "").isalnum() or not order_id.isascii():
+        raise OrderNotFound(
+            f"{order_id!r} is no order id of Coinbase: those are letters, digits, dashes", exchange=exchange
+        )
+    return order_id
