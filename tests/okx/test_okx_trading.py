@@ -347,6 +347,14 @@ def test_a_server_error_leaves_a_command_open_and_a_read_to_be_repeated() -> Non
     assert error.retryable
 
 
+@pytest.mark.parametrize(("text", "rule"), [("px", "tick-size"), ("sz", "lot-size"), ("posSide", None)])
+def test_a_parameter_error_names_the_rule_that_it_is_about(refused: Any, text: str, rule: str | None) -> None:
+    response = Response(status=200, headers={}, body=json.dumps(refused("51000", f"Parameter {text} error")).encode())
+    error: Any = interpret("OKX", Request("POST", ORDER, command=True), response)
+    assert type(error) is InvalidOrder
+    assert error.rule == rule
+
+
 def test_a_503_with_a_code_leaves_a_command_open_too() -> None:
     body = b'{"code":"50001","msg":"Service temporarily unavailable","data":[]}'
     response = Response(status=503, headers={}, body=body)

@@ -77,6 +77,11 @@ CODES: Mapping[str, Meaning] = _table(
 )
 
 
+PARAMETER_ERROR = "51000"
+PARAMETER_RULES: Mapping[str, str] = {"parameter px ": "tick-size", "parameter sz ": "lot-size"}
+"""Which rule of the market a parameter error breaks, by the beginning of its text."""
+
+
 class Row(msgspec.Struct, rename={"code": "sCode", "message": "sMsg"}):
     """A row of an answer: what became of one order."""
 
@@ -102,9 +107,12 @@ MANY_ROWS = frozenset(
 """Requests for several orders: each row is judged for itself by whoever asked."""
 
 
-def meaning_of(code: str, *, command: bool) -> Meaning | None:
+def meaning_of(code: str, message: str, *, command: bool) -> Meaning | None:
     """What a code means; unlisted 51xxx of a command are refusals of the order."""
     known = CODES.get(code)
+    if code == PARAMETER_ERROR:
+        rules = (rule for text, rule in PARAMETER_RULES.items() if message.lower().startswith(text))
+        return Meaning(InvalidOrder, rule=next(rules, None))
     if known is None and command and code.startswith("51"):
         return Meaning(InvalidOrder)
     return known
@@ -113,7 +121,7 @@ def meaning_of(code: str, *, command: bool) -> Meaning | None:
 def row_error(exchange: str, row: Row) -> Exception:
     """The error of one order of a batch (`AnswerLost`: it may have been carried out)."""
     failure = Failure(exchange, row.message or f"code {row.code}", code=row.code, command=True)
-    return failure.raised_as(meaning_of(row.code, command=True) or Meaning(VenueError))
+    return failure.raised_as(meaning_of(row.code, row.message, command=True) or Meaning(VenueError))
 
 
 def interpret(exchange: str, request: Request, response: Response) -> Exception | None:
@@ -131,7 +139,7 @@ def interpret(exchange: str, request: Request, response: Response) -> Exception 
             code, message = row.code, row.message or message
     if response.status < 400 and code in NOT_FINAL:
         return None
-    known = meaning_of(code, command=request.command)
+    known = meaning_of(code, message, command=request.command)
     if known is None and response.status < 400:
         known = Meaning(VenueError)
     if request.command and response.status >= 500:
