@@ -22,7 +22,8 @@ from astra_kraken.markets import SpotPairs
 from astra_kraken.settings import DERIVATIVES, SPOT
 from astra_kraken.trading.derivatives import DerivativesTrading
 from astra_kraken.trading.derivatives_rows import decode_open_orders, decode_status
-from astra_kraken.trading.spot import SpotTrading, decode_open
+from astra_kraken.trading.spot import SpotTrading
+from astra_kraken.trading.spot_rows import decode_open
 
 EXPONENTS = st.integers(-10, 3)
 DIGITS = st.integers(1, 10**15)

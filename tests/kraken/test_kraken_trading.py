@@ -37,7 +37,7 @@ from astra_kraken.trading.derivatives_rows import (
     decode_open_orders,
     decode_positions,
 )
-from astra_kraken.trading.spot import (
+from astra_kraken.trading.spot_rows import (
     balances_of,
     decode_balances,
     decode_closed,
@@ -514,6 +514,22 @@ async def test_the_history_is_asked_only_when_the_placement_cannot_arrive_any_mo
     await played.clock.advance(7.5)
     assert await played.venue.resolve_order(market, "mine-1", now, played.credentials) is False
     assert len(played.http.asked("GET", "/api/history/v3/executions")) == 1
+
+
+async def test_of_a_placement_of_long_ago_the_history_is_read_back_to_its_time(played: Any) -> None:
+    market = await played.market(LINEAR)
+    since = played.clock.wall_ns() // 1_000_000
+    played.http.answer("POST", STATUS, {"result": "success", "orders": []})
+    late = {"elements": [{"uid": "e", "timestamp": since + 500_000, "event": {}}], "continuationToken": "more"}
+    placed = {"OrderPlaced": {"order": history_order(timestamp=since + 5, lastUpdateTimestamp=since + 5)}}
+    early = {"elements": [{"uid": "f", "timestamp": since + 5, "event": placed}]}
+    path = "/api/history/v3/orders"
+    played.http.answer("GET", path, lambda params: early if "continuation_token" in params else late)
+    played.http.answer("GET", "/api/history/v3/triggers", history())
+    played.http.answer("GET", "/api/history/v3/executions", history(executed("0.03", "99")))
+    await played.clock.advance(120)
+    found = await played.venue.resolve_order(market, "mine-1", since, played.credentials)
+    assert (found.id, found.status) == ("u-1", OrderStatus.FILLED)
 
 
 async def test_an_order_of_a_lost_batch_that_is_not_found_stays_open(played: Any) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from astra.errors import BadRequest, OrderNotFound, OrderOutcomeUnknown, UnsupportedOperation, VenueError
-from astra.families import RESOLVE_MARGIN_MS, FamilyTrading, in_order
+from astra.families import RESOLVE_MARGIN_MS, REUSE_MS, SKEW_MS, FamilyTrading, in_order
 from astra.models.accounts import Balance, Fees, Position
 from astra.models.credentials import Credentials
 from astra.models.markets import Market
@@ -60,7 +60,7 @@ from astra_kraken.trading.derivatives_rows import (
     milliseconds,
     past_order,
 )
-from astra_kraken.trading.spot import decode_volume
+from astra_kraken.trading.spot_rows import decode_volume
 from astra_kraken.trading.terms import (
     average_fill,
 )
@@ -72,6 +72,9 @@ CANCEL_BATCH = 50
 PAGE = 100
 MAX_PAGES = 50
 HISTORY_PAGE = 500
+HISTORY_PAGES = 20
+ONE_PAGE_MS = 60_000
+"""What happened to the orders in one contract since then fits into one page of the history."""
 LEAVES_NOTHING = frozenset({"mkt", "ioc", "fok"})
 """Types of which nothing rests: what is not filled at once is gone."""
 
@@ -299,12 +302,25 @@ class DerivativesTrading(FamilyTrading):
         own = [(row.price, row.size) for row in rows if row.order_id == order_id]
         return average_fill(market, own) if sum((size for _, size in own), Decimal(0)) == filled else None
 
-    async def _from_history(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order | None:
+    async def resolve(self, market: Market, client_order_id: str, since: int, credentials: Credentials) -> Order | bool:
+        """As for every family; but of a placement of long ago the history is read back to its time."""
+        found = await super().resolve(market, client_order_id, since, credentials)
+        if found is not False or self.rest.clock.now_ms() - since < ONE_PAGE_MS:
+            return found
+        ref = OrderRef(client_order_id=client_order_id)
+        order = await self._from_history(market, ref, credentials, since - SKEW_MS)
+        if order is None or (order.created_time or since) < since - REUSE_MS:
+            return False
+        return order
+
+    async def _from_history(
+        self, market: Market, ref: OrderRef, credentials: Credentials, since: int | None = None
+    ) -> Order | None:
         """An order that is done, put together from what happened to it and from its executions."""
         known: list[HistoryOrder] = []
         reason: str | None = None
         for name in ("orders", "triggers"):
-            for element in await self._history(name, market, credentials):
+            for element in await self._history(name, market, credentials, since):
                 for kind, raw in element.event.items():
                     change = decode_change(raw)
                     order = change.new_order or change.order
@@ -316,7 +332,7 @@ class DerivativesTrading(FamilyTrading):
                 break
         fills: list[tuple[Decimal, Decimal]] = []
         ref = OrderRef(id=known[0].uid) if known else ref
-        for element in await self._history("executions", market, credentials):
+        for element in await self._history("executions", market, credentials, since):
             for raw in element.event.values():
                 execution = decode_executed(raw).execution
                 own = [one for one in (execution.maker_order, execution.taker_order) if one and is_meant(one, ref)]
@@ -325,10 +341,25 @@ class DerivativesTrading(FamilyTrading):
                     fills.append((execution.price, execution.quantity))
         return past_order(market, known, fills, reason) if known else None
 
-    async def _history(self, name: str, market: Market, credentials: Credentials) -> Sequence[Element]:
-        params: Parameters = [("sort", "desc"), ("count", HISTORY_PAGE), ("tradeable", market.native_symbol)]
-        page = await self.rest.private(decode_history, f"/api/history/v3/{name}", params, credentials, cost=1)
-        return page.elements
+    async def _history(
+        self, name: str, market: Market, credentials: Credentials, since: int | None
+    ) -> Sequence[Element]:
+        """The newest page of the history, or (`since`, ms) all of it back to a time."""
+        elements: list[Element] = []
+        token: str | None = None
+        for _ in range(HISTORY_PAGES):
+            params: Parameters = [
+                ("sort", "desc"),
+                ("count", HISTORY_PAGE),
+                ("tradeable", market.native_symbol),
+                ("continuation_token", token),
+            ]
+            page = await self.rest.private(decode_history, f"/api/history/v3/{name}", params, credentials, cost=1)
+            elements += page.elements
+            token = page.continuation_token
+            if since is None or token is None or (elements and elements[-1].timestamp < since):
+                return elements
+        raise VenueError(f"the history of {name} is longer than is read", exchange=self.exchange)
 
     async def open_orders(self, market: Market | None, credentials: Credentials) -> Sequence[Order]:
         rows = (await self.rest.private(decode_open_orders, "openorders", [], credentials, cost=2)).open_orders

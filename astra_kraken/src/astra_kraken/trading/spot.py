@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 
 import msgspec
 
@@ -31,12 +30,26 @@ from astra.models.orders import (
 from astra.net.http import AnswerLost
 from astra.rest import Recent, Value, encoded, plain
 from astra.trading.checks import native_quantity
-from astra.trading.native import make_fill, make_order
+from astra.trading.native import make_order
 from astra_kraken.errors import spot_error
-from astra_kraken.markets import TOKENIZED, SpotPairs, asset_name
+from astra_kraken.markets import TOKENIZED, SpotPairs
 from astra_kraken.rest import ORDERS, SpotRest, amend_cost, cancel_cost
-from astra_kraken.settings import SPOT_WALLET, KrakenOrderOptions, TriggerSignal
-from astra_kraken.trading.terms import SPOT_TYPES, side_of, spot_force, spot_status, spot_type
+from astra_kraken.settings import KrakenOrderOptions, TriggerSignal
+from astra_kraken.trading.spot_rows import (
+    SpotOrder,
+    balances_of,
+    decode_anything,
+    decode_balances,
+    decode_batch,
+    decode_closed,
+    decode_count,
+    decode_open,
+    decode_orders,
+    decode_placed,
+    decode_trades,
+    decode_volume,
+)
+from astra_kraken.trading.terms import SPOT_TYPES
 
 Parameters = list[tuple[str, Value | None]]
 
@@ -47,168 +60,6 @@ MAX_PAGES = 200
 MAX_PAGES_BACK = 10
 """Of fills in one market without a time to begin at: the history is of all markets."""
 REMEMBERED = 10_000
-PER_CENT = Decimal(100)
-
-
-class _Description(msgspec.Struct):
-    pair: str
-    type: str
-    ordertype: str
-    price: Decimal
-    price2: Decimal
-
-
-class SpotOrder(msgspec.Struct):
-    """An order of OpenOrders, ClosedOrders or QueryOrders. `price` is the average of the fills; the order's own price
-    stands in the description (of a conditional order the trigger, its limit in `price2`)."""
-
-    status: str
-    opentm: Decimal
-    descr: _Description
-    vol: Decimal
-    vol_exec: Decimal
-    price: Decimal
-    closetm: Decimal | None = None
-    oflags: str = ""
-    reason: str | None = None
-    cl_ord_id: str | None = None
-    timeinforce: str | None = None
-    reduce_only: bool = False
-
-    def order(self, txid: str, market: Market) -> Order:
-        flags = self.oflags.split(",")
-        in_quote = "viqc" in flags
-        first, second = self.descr.price or None, self.descr.price2 or None
-        kind = spot_type(self.descr.ordertype, first)
-        total = None if in_quote else self.vol
-        return make_order(
-            market,
-            order_id=txid,
-            client_order_id=self.cl_ord_id,
-            side=side_of(self.descr.type),
-            kind=kind,
-            status=spot_status(self.status, self.vol_exec, total, self.reason),
-            price=(second if kind.is_conditional else first) if kind.has_price else None,
-            stop_price=first if kind.is_conditional else None,
-            total=total,
-            filled=self.vol_exec,
-            average=self.price,
-            quote_quantity=self.vol if in_quote else None,
-            time_in_force=spot_force(self.timeinforce),
-            post_only="post" in flags,
-            reduce_only=self.reduce_only,
-            created=round(self.opentm * 1000),
-            updated=None if not self.closetm else round(self.closetm * 1000),
-        )
-
-
-class _Fill(msgspec.Struct):
-    ordertxid: str
-    pair: str
-    time: Decimal
-    type: str
-    price: Decimal
-    vol: Decimal
-    fee: Decimal | None = None
-    maker: bool | None = None
-
-    def fill(self, trade_id: str, market: Market) -> Fill:
-        """The fee is in the quote asset, as the venue takes it unless an order says otherwise."""
-        return make_fill(
-            market,
-            trade_id=trade_id,
-            order_id=self.ordertxid,
-            side=side_of(self.type),
-            price=self.price,
-            size=self.vol,
-            fee=self.fee,
-            fee_asset=None if self.fee is None else market.quote_asset,
-            maker=self.maker,
-            time=math.floor(self.time * 1000),
-        )
-
-
-class _Open(msgspec.Struct):
-    open: dict[str, SpotOrder]
-
-
-class _Closed(msgspec.Struct):
-    closed: dict[str, SpotOrder]
-
-
-class _Trades(msgspec.Struct):
-    trades: dict[str, _Fill]
-
-
-class _Placed(msgspec.Struct):
-    txid: list[str] = []
-
-
-class _BatchRow(msgspec.Struct):
-    txid: str | None = None
-    error: str | None = None
-
-
-class _Batch(msgspec.Struct):
-    orders: list[_BatchRow]
-
-
-class _Count(msgspec.Struct):
-    count: int = 0
-    pending: bool = False
-
-
-class _Balance(msgspec.Struct):
-    balance: Decimal
-    hold_trade: Decimal = Decimal(0)
-    credit: Decimal = Decimal(0)
-    credit_used: Decimal = Decimal(0)
-
-
-class _Rate(msgspec.Struct):
-    fee: Decimal
-
-
-class TradeVolume(msgspec.Struct):
-    """Fee rates in per cent, by REST name of the pair. Without `fees_maker` makers pay what takers do."""
-
-    fees: dict[str, _Rate] | None = None
-    fees_maker: dict[str, _Rate] | None = None
-
-    def of(self, market: Market) -> Fees | None:
-        """The rates of the one market that was asked for."""
-        for name, taker in (self.fees or {}).items():
-            maker = (self.fees_maker or {}).get(name, taker)
-            return Fees(market=market.symbol, maker=maker.fee / PER_CENT, taker=taker.fee / PER_CENT)
-        return None
-
-
-decode_orders = msgspec.json.Decoder(dict[str, SpotOrder], strict=False).decode
-decode_open = msgspec.json.Decoder(_Open, strict=False).decode
-decode_closed = msgspec.json.Decoder(_Closed, strict=False).decode
-decode_trades = msgspec.json.Decoder(_Trades, strict=False).decode
-decode_placed = msgspec.json.Decoder(_Placed).decode
-decode_batch = msgspec.json.Decoder(_Batch).decode
-decode_count = msgspec.json.Decoder(_Count).decode
-decode_balances = msgspec.json.Decoder(dict[str, _Balance], strict=False).decode
-decode_volume = msgspec.json.Decoder(TradeVolume, strict=False).decode
-_decode_anything = msgspec.json.Decoder(msgspec.Raw).decode
-
-
-def balances_of(rows: Mapping[str, _Balance]) -> list[Balance]:
-    """What is held, without assets of which there is nothing."""
-    return [
-        Balance(
-            asset=asset_name(code),
-            wallet=SPOT_WALLET,
-            total=row.balance,
-            available=row.balance + row.credit - row.credit_used - row.hold_trade,
-            locked=row.hold_trade,
-            borrowed=row.credit_used or None,
-        )
-        for code, row in rows.items()
-        if row.balance or row.hold_trade or row.credit_used
-    ]
 
 
 class SpotTrading(FamilyTrading):
@@ -635,7 +486,7 @@ class SpotTrading(FamilyTrading):
             ("limit_price", change.price),
         ]
         await self.rest.command(
-            _decode_anything,
+            decode_anything,
             "AmendOrder",
             encoded(params),
             credentials,
@@ -654,7 +505,7 @@ class SpotTrading(FamilyTrading):
         if not 0 <= timeout_s <= 86_400:
             raise BadRequest("the dead-man timer takes 0 (off) to 86400 seconds")
         params: Parameters = [("timeout", math.ceil(timeout_s))]
-        await self.rest.private(_decode_anything, "CancelAllOrdersAfter", params, credentials, calls=0)
+        await self.rest.private(decode_anything, "CancelAllOrdersAfter", params, credentials, calls=0)
 
     # -- the account --------------------------------------------------------------------------------------------
 
@@ -662,7 +513,7 @@ class SpotTrading(FamilyTrading):
         self, market: Market | None, since: int | None, limit: int | None, credentials: Credentials
     ) -> Sequence[Fill]:
         """`TradesHistory` has all pairs, newest first, 50 a page; fills of one taker order are kept apart."""
-        start = None if since is None else plain(Decimal(since - 1) / 1000)
+        start = None if since is None else since // 1000 - 1  # the venue leaves the moment itself out
         found: dict[str, Fill] = {}
         for page in range(MAX_PAGES_BACK if since is None else MAX_PAGES):
             params: Parameters = [
