@@ -19,7 +19,7 @@ import anyio.abc
 import httpx
 import pytest
 
-from astra.errors import RateLimited
+from astra.errors import InvalidOrder, RateLimited
 from astra.models.credentials import Credentials
 from astra.models.markets import Market, MarketStatus
 from astra.models.orders import Order, OrderRef, OrderRequest
@@ -59,6 +59,7 @@ class Ledger:
     def __init__(self) -> None:
         self.limits: dict[Budget, tuple[float, int]] = {}
         self.refused: list[tuple[int, Budget]] = []
+        self._began: dict[Budget, int] = {}
         self._spent: defaultdict[Budget, defaultdict[int, float]] = defaultdict(lambda: defaultdict(float))
 
     def note(
@@ -70,15 +71,16 @@ class Ledger:
             self.refused.append((now_ms, budget))
             return
         self.limits[budget] = (limit, round(window_ms))
-        self._spent[budget][now_ms // round(window_ms)] += amount
+        began = self._began.setdefault(budget, now_ms)
+        self._spent[budget][(now_ms - began) // round(window_ms)] += amount
 
     def used(self, budget: Budget) -> float:
-        """The used part of a counter over all windows but the first and the last one."""
+        """The used part of a counter since its first window was over, in whole windows."""
         limit, _ = self.limits[budget]
         windows = self._spent[budget]
-        first, last = min(windows), max(windows)
-        assert last - first > 3, f"too few windows of {budget} to tell"
-        return sum(windows.get(window, 0.0) for window in range(first + 1, last)) / (last - first - 1) / limit
+        last = max(windows)
+        assert last > 3, f"too few windows of {budget} to tell"
+        return sum(windows.get(window, 0.0) for window in range(1, last)) / (last - 1) / limit
 
     def shares(self, names: Collection[str]) -> dict[Budget, float]:
         """The used part of every counter of these names."""
@@ -211,8 +213,16 @@ class Stage:
         return call
 
     def fleeting(self, market: Market, account: Credentials) -> Call:
-        """An order that ends at once by itself, in an empty book."""
-        return lambda: self.venue.place_order(market, self.order(market, time_in_force="IOC"), account)
+        """An order that ends at once by itself, in an empty book. (Some venues call that a refusal.)"""
+
+        async def call() -> None:
+            try:
+                await self.venue.place_order(market, self.order(market, time_in_force="IOC"), account)
+            except InvalidOrder as error:
+                if "ioc" not in (error.code or "").lower():
+                    raise
+
+        return call
 
 
 Watch = Callable[[Any, Ledger], None]

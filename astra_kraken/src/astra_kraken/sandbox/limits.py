@@ -95,6 +95,7 @@ class Meter:
         self._calls: dict[str, Decaying] = {}
         self._pairs: dict[tuple[str, str], Decaying] = {}
         self._budgets: dict[tuple[str, str], Window] = {}
+        self._histories: dict[str, Decaying] = {}
 
     def tier(self, name: str | None) -> Tier:
         return TIERS[name or self.limits.tier]
@@ -141,13 +142,22 @@ class Meter:
     def budget(self, account: str, pool: str, cost: int, now_ms: int) -> bool:
         """Charge a call of the derivatives API; False when the budget does not hold it."""
         limits = self.limits
-        most, length = limits.derivatives_cost, limits.derivatives_window_ms
         if pool == "history":
-            most, length = limits.history_cost, limits.history_window_ms
-        window = self._budgets.setdefault((account, pool), Window(length))
-        if window.count(now_ms) + cost > most and limits.enforced:
+            return self._history(account, cost, now_ms)
+        window = self._budgets.setdefault((account, pool), Window(limits.derivatives_window_ms))
+        if window.count(now_ms) + cost > limits.derivatives_cost and limits.enforced:
             return False
         window.add(cost, now_ms)
+        return True
+
+    def _history(self, account: str, cost: int, now_ms: int) -> bool:
+        """A pool of tokens, which come back steadily."""
+        limits = self.limits
+        rate = limits.history_cost / (limits.history_window_ms / 1000)
+        used = self._histories.setdefault(account, Decaying())
+        if used.value(now_ms, rate) + cost > limits.history_cost and limits.enforced:
+            return False
+        used.add(cost, now_ms, rate)
         return True
 
     def budget_used(self, account: str, pool: str, now_ms: int) -> int:
