@@ -305,8 +305,10 @@ class DerivativesTrading(FamilyTrading):
     async def resolve(self, market: Market, client_order_id: str, since: int, credentials: Credentials) -> Order | bool:
         """As for every family; but of a placement of long ago the history is read back to its time."""
         found = await super().resolve(market, client_order_id, since, credentials)
-        if found is not False or self.rest.clock.now_ms() - since < ONE_PAGE_MS:
+        clock = self.rest.clock
+        if found is not False or clock.local.wall_ns() // 1_000_000 - since < ONE_PAGE_MS:
             return found
+        since += round(clock.offset_ms)
         ref = OrderRef(client_order_id=client_order_id)
         order = await self._from_history(market, ref, credentials, since - SKEW_MS)
         if order is None or (order.created_time or since) < since - REUSE_MS:
