@@ -127,7 +127,7 @@ class Link:
         self._opened_at = 0.0
         self._now_ns = context.clock.wall_ns
         self._session: Session = context.feed.session(endpoint, self, ticket)
-        self._received = self._session.received
+        self._received = self._session.received if self._session.ready else self._until_ready
         self._silence_s = (ticket.silence_s if ticket else None) or endpoint.silence_s
         self._ping_every_s = (ticket.ping_every_s if ticket else None) or endpoint.ping_every_s
         jitter = context.random.uniform(0.95, 1.0)
@@ -143,6 +143,13 @@ class Link:
             if self.ended is None:
                 logger.exception("%s %s: a frame could not be understood", self._context.exchange, self.endpoint.name)
                 self.end(f"a frame could not be understood ({type(error).__name__})")
+
+    def _until_ready(self, payload: Payload, received_ns: int) -> None:
+        """A frame before channels may be subscribed: the one that changes this must not be left unnoticed."""
+        self._session.received(payload, received_ns)
+        if self._session.ready:
+            self._received = self._session.received
+            self._owner.wake()
 
     def alive(self) -> None:
         self.frames += 1
