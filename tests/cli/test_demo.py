@@ -10,18 +10,23 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import anyio
 import httpx
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+import astra_sandbox
+from astra.plugins import SANDBOXES, VENUES, Plugins
 from astra_cli.exits import ExitCode
 from astra_cli.main import main
 
 pytestmark = pytest.mark.slow
 
-PRODUCTS = {"spot", "usdm", "coinm", "options"}
+PLUGINS = Plugins()
+PLAYING = [exchange for exchange in PLUGINS.names(VENUES) if exchange in PLUGINS.names(SANDBOXES)]
+SANDBOX_ALONE = set(PLUGINS.names(SANDBOXES)) - set(PLAYING)
 
 
 @pytest.fixture
@@ -45,7 +50,7 @@ async def test_every_product_of_every_venue_delivers(
     command: list[str], environment: dict[str, str], tmp_path: Path
 ) -> None:
     done = await anyio.run_process(
-        [*command, "--seconds", "8", "--json", "--port", "0"],
+        [*command, "--seconds", "12", "--json", "--port", "0"],
         env=environment,
         cwd=tmp_path,
         stdin=subprocess.DEVNULL,
@@ -54,14 +59,18 @@ async def test_every_product_of_every_venue_delivers(
     assert (done.returncode, done.stderr) == (0, b"")
     told = json.loads(done.stdout)
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+", told["gateway"])
-    venue = told["venues"]["BINANCE"]
-    assert venue["state"] == "LIVE"
-    assert set(venue["products"]) == PRODUCTS
-    for counts in (venue, *venue["products"].values()):
-        assert counts["markets"] > 0
-        assert counts["orderbookUpdates"] > 0
-        assert counts["trades"] > 0
-    assert venue["orderbookUpdates"] == sum(part["orderbookUpdates"] for part in venue["products"].values())
+    assert list(told["venues"]) == PLAYING
+    assert SANDBOX_ALONE.issubset(told["leftOut"])
+    assert told["problems"] == []
+    for exchange, venue in told["venues"].items():
+        assert set(venue["products"]) == set(PLUGINS.load(VENUES, exchange).products)
+        for counts in (venue, *venue["products"].values()):
+            assert counts["state"] == "LIVE"
+            assert counts["liveAfterS"] > 0
+            assert counts["markets"] > 0
+            assert counts["orderbookUpdates"] > 0
+            assert counts["trades"] > 0
+        assert venue["orderbookUpdates"] == sum(part["orderbookUpdates"] for part in venue["products"].values())
     assert files_in(tmp_path) == [], "the demo leaves nothing behind"
 
 
@@ -95,6 +104,33 @@ async def test_the_printed_key_and_address_work_and_a_taken_port_is_said_aloud(
                 told = b"".join([chunk async for chunk in process.stderr])
                 assert await process.wait() == ExitCode.INTERRUPTED
         assert told.strip() == b""
+
+
+def test_products_that_are_not_live_at_the_end_are_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Halved(astra_sandbox.Sandbox):
+        """Nobody is there for the streams of one product."""
+
+        @property
+        def settings(self) -> dict[str, Any]:
+            settings = super().settings
+            hosts = settings["venues"]["BINANCE"]["hosts"] | {"coinm_stream": "ws://127.0.0.1:9"}
+            return {"venues": {"BINANCE": {"hosts": hosts}}}
+
+    monkeypatch.setattr(astra_sandbox, "Sandbox", Halved, raising=False)
+    arguments = ["--exchange", "BINANCE", "--seconds", "3", "--markets", "1", "--port", "0", "--json"]
+    assert main(["demo", *arguments]) == ExitCode.FAILED
+    captured = capsys.readouterr()
+    told = json.loads(captured.out)
+    states = {product: part["state"] for product, part in told["venues"]["BINANCE"]["products"].items()}
+    assert states == {"spot": "LIVE", "usdm": "LIVE", "coinm": "SYNCING", "options": "LIVE"}
+    assert captured.err.splitlines() == [f"astra: {problem}" for problem in told["problems"]]
+    assert told["problems"] == [
+        "BINANCE coinm: not live: BINANCE-PERP-BTC-USD-COINM SYNCING",
+        "BINANCE coinm: no order book updates came",
+        "BINANCE coinm: no trades came",
+    ]
 
 
 def test_an_exchange_without_a_plugin_is_refused_with_what_to_install(capsys: pytest.CaptureFixture[str]) -> None:

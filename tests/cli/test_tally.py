@@ -53,9 +53,39 @@ def test_a_venue_is_as_good_as_the_worst_of_its_products() -> None:
     tally.received(trades(SPOT, 3), 1.0)
     venue = tally.report()["BINANCE"]
     assert venue["state"] == "SYNCING"
-    assert venue["products"]["spot"] == {"markets": 1, "orderbookUpdates": 1, "trades": 3, "state": "LIVE"}
-    assert venue["products"]["usdm"] == {"markets": 1, "orderbookUpdates": 0, "trades": 0, "state": "SYNCING"}
+    assert venue["products"]["spot"] == {
+        "markets": 1, "orderbookUpdates": 1, "trades": 3, "state": "LIVE", "liveAfterS": 1.0
+    }  # fmt: skip
+    assert venue["products"]["usdm"] == {
+        "markets": 1, "orderbookUpdates": 0, "trades": 0, "state": "SYNCING", "liveAfterS": None
+    }  # fmt: skip
     assert (venue["markets"], venue["orderbookUpdates"], venue["trades"]) == (2, 1, 3)
+    assert venue["liveAfterS"] is None
+    assert tally.summary() == "1 of 2 products of 1 venue live, not BINANCE usdm SYNCING"
+
+
+def test_a_product_without_markets_is_missing() -> None:
+    tally = Tally({SPOT: "spot"}, 0.0, {"BINANCE": ["spot", "usdm"], "OKX": ["swap"]})
+    tally.received(book(SPOT, {1.0: 1.0}, {2.0: 1.0}, "SNAPSHOT"), 1.0)
+    tally.received(trades(SPOT, 1), 1.0)
+    report = tally.report()
+    assert (report["BINANCE"]["state"], report["OKX"]["state"]) == ("ABSENT", "ABSENT")
+    assert report["BINANCE"]["products"]["usdm"]["markets"] == 0
+    assert report["OKX"]["products"]["swap"]["state"] == "ABSENT"
+    assert tally.missing(1.0) == [
+        "BINANCE usdm: no active market is listed",
+        "OKX swap: no active market is listed",
+    ]
+
+
+def test_a_book_that_is_not_live_at_the_end_is_named() -> None:
+    tally = Tally({SPOT: "spot", "BINANCE-SPOT-ETH-USDT": "spot"}, started=0.0)
+    for market in tally.markets:
+        tally.received(book(market, {1.0: 1.0}, {2.0: 1.0}, "SNAPSHOT"), 1.0)
+        tally.received(trades(market, 1), 1.0)
+    assert tally.missing(1.0) == []
+    tally.received({"type": "STATE", "market": SPOT, "state": "STALE"}, 2.0)
+    assert tally.missing(2.0) == [f"BINANCE spot: not live: {SPOT} STALE"]
 
 
 def test_what_did_not_come_lately_is_named_product_by_product() -> None:
@@ -74,9 +104,11 @@ def test_what_did_not_come_lately_is_named_product_by_product() -> None:
 
 def test_one_lively_market_is_enough_for_its_product() -> None:
     tally = Tally({SPOT: "spot", "BINANCE-SPOT-ETH-USDT": "spot"}, started=0.0)
-    tally.received(book(SPOT, {1.0: 1.0}, {2.0: 1.0}, "SNAPSHOT"), 1.0)
-    tally.received(trades(SPOT, 1), 1.0)
-    assert tally.missing(2.0) == []
+    for market in tally.markets:
+        tally.received(book(market, {1.0: 1.0}, {2.0: 1.0}, "SNAPSHOT"), 1.0)
+    tally.received(book(SPOT, {1.0: 2.0}, {}), 9.0)
+    tally.received(trades(SPOT, 1), 9.0)
+    assert tally.missing(9.0) == []
 
 
 def test_what_the_gateway_refuses_is_kept_in_its_words() -> None:

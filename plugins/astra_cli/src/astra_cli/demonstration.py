@@ -7,58 +7,64 @@ client knows the gateway's URL and an API key, nothing else.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import PackageNotFoundError, distribution
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import anyio
 import click
 
 from astra.app import Astra
-from astra.errors import PluginError
-from astra.models.markets import MarketStatus
+from astra.errors import AstraError, PluginError
+from astra.models.markets import Market, MarketStatus
 from astra.plugins import SANDBOXES, VENUES, Plugins
 from astra_cli.exits import ExitCode
-from astra_cli.live import age_text, draw, is_terminal, price_text
+from astra_cli.live import draw, is_terminal
 from astra_cli.options import console, emit
+from astra_cli.showing import FRAME_ROWS, HEADER, Cast, Gateway, introduce, picture
 from astra_cli.tally import Tally
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
 HOST = "127.0.0.1"
-HEADER = "x-astra-api-key"
 NEEDED = ("astra-gateway", "astra-rest", "astra-ws", "astra-sandbox")
 PRINT_EVERY_S = 10.0
 """Piped output without an end in sight gets the table so often."""
 
 
-class Gateway(NamedTuple):
-    """Where the gateway is, and a key for it."""
+class Programme(NamedTuple):
+    """What is watched."""
 
-    url: str
-    metrics_url: str | None
-    key: str
+    markets: Mapping[str, str]
+    """Symbol -> product."""
+    products: Mapping[str, Sequence[str]]
+    """Exchange -> the products that its plugin offers."""
+    problems: Sequence[str]
+    """Venues that did not list their markets."""
 
 
 async def demonstrate(
-    exchanges: Sequence[str], per_product: int, port: int, seconds: float | None, as_json: bool
+    exchanges: Sequence[str], per_product: int | None, port: int, seconds: float | None, as_json: bool
 ) -> ExitCode:
-    """Run the demo for so long (None: until cancelled). FAILED, with the reasons told, unless everything came."""
+    """Run the demo for so long (None: until cancelled). FAILED, with the reasons told, unless everything came.
+
+    `per_product`: markets of each product of each venue; None: two, or one where a terminal has no room for two.
+    """
     _check_installed()
-    chosen = _chosen(exchanges)
+    cast = _chosen(exchanges)
     async with AsyncExitStack() as stack:
-        astra = await stack.enter_async_context(_sandboxed_astra(chosen))
-        markets = await _watched(astra, chosen, per_product)
+        astra = await stack.enter_async_context(_sandboxed_astra(cast.exchanges))
+        rows = console().height if is_terminal() and not as_json else None
+        programme = await _watched(astra, cast.exchanges, per_product, rows)
         gateway = await stack.enter_async_context(_served(astra, port))
         if not as_json:
-            _introduce(chosen, markets, gateway, port)
-        tally = await _watch(gateway, markets, seconds, as_json=as_json)
+            introduce(cast, programme.markets, gateway, port)
+        tally = Tally(programme.markets, anyio.current_time(), programme.products)
+        tally.problems += [*cast.problems, *programme.problems]
+        await _watch(gateway, tally, seconds, as_json=as_json)
         missing = [*tally.missing(anyio.current_time()), *tally.problems]
         if as_json:
-            emit(json.dumps({"gateway": gateway.url, "venues": tally.report()}, ensure_ascii=False))
+            told = {"gateway": gateway.url, "venues": tally.report(), "leftOut": cast.left_out, "problems": missing}
+            emit(json.dumps(told, ensure_ascii=False))
     for sentence in missing:
         click.echo(f"astra: {sentence}", err=True)
     return ExitCode.FAILED if missing else ExitCode.OK
@@ -79,18 +85,36 @@ def _is_installed(name: str) -> bool:
     return True
 
 
-def _chosen(exchanges: Sequence[str]) -> Sequence[str]:
-    """The venues to run, checked: installed, and with a sandbox. Raises `PluginError`."""
+def _chosen(exchanges: Sequence[str]) -> Cast:
+    """The venues to run. Raises `PluginError` when one that is named cannot take part, or none can."""
     plugins = Plugins()
-    if not exchanges:
-        both = [code for code in plugins.names(SANDBOXES) if code in plugins.names(VENUES)]
-        if not both:
-            raise PluginError("no installed venue has a sandbox: python -m pip install astra-binance")
-        return both
-    for group in (VENUES, SANDBOXES):
-        for exchange in exchanges:
-            plugins.load(group, exchange)
-    return list(dict.fromkeys(plugins.info(VENUES, exchange).name for exchange in exchanges))
+    if exchanges:
+        for group in (VENUES, SANDBOXES):
+            for exchange in exchanges:
+                plugins.load(group, exchange)
+        return Cast(list(dict.fromkeys(plugins.info(VENUES, exchange).name for exchange in exchanges)), {}, ())
+    chosen: list[str] = []
+    left_out: dict[str, str] = {}
+    problems: list[str] = []
+    installed = {group: {info.name for info in plugins.listed(group)} for group in (VENUES, SANDBOXES)}
+    for exchange in sorted(installed[VENUES] | installed[SANDBOXES]):
+        if exchange not in installed[VENUES]:
+            left_out[exchange] = "its sandbox is installed, its plugin is not"
+        elif exchange not in installed[SANDBOXES]:
+            left_out[exchange] = "it has no sandbox"
+        else:
+            try:
+                for group in (VENUES, SANDBOXES):
+                    plugins.load(group, exchange)
+            except PluginError as error:
+                problems.append(str(error))
+            else:
+                chosen.append(exchange)
+    if not chosen:
+        told = problems or [f"{exchange}: {reason}" for exchange, reason in left_out.items()]
+        advice = "no installed venue has a sandbox: python -m pip install astra-binance"
+        raise PluginError("; ".join(told) or advice)
+    return Cast(chosen, left_out, problems)
 
 
 @asynccontextmanager
@@ -114,58 +138,59 @@ async def _served(astra: Astra, port: int) -> AsyncIterator[Gateway]:
         yield Gateway(gateway.url, gateway.metrics_url, issued.key)
 
 
-async def _watched(astra: Astra, exchanges: Sequence[str], per_product: int) -> dict[str, str]:
-    """The markets to watch, the first of each product: symbol -> product."""
-    found: dict[str, str] = {}
-    for exchange in exchanges:
-        counts: dict[str, int] = {}
-        for market in await astra.list_markets(exchange):
-            if market.status is MarketStatus.ACTIVE and counts.get(market.product, 0) < per_product:
-                counts[market.product] = counts.get(market.product, 0) + 1
-                found[market.symbol] = market.product
-    return found
+async def _watched(astra: Astra, exchanges: Sequence[str], per_product: int | None, rows: int | None) -> Programme:
+    """The first active markets of each product. Venues are asked at the same time; one that fails is told of.
 
+    `rows`: of the terminal, None where there is none. Raises the venue's error when no venue lists anything.
+    """
+    products: dict[str, Sequence[str]] = {}
+    found: dict[str, Sequence[Market]] = {}
+    errors: dict[str, AstraError] = {}
 
-def _introduce(exchanges: Sequence[str], markets: Mapping[str, str], gateway: Gateway, port: int) -> None:
-    """What is running, and how to talk to it."""
-    header = f"{HEADER}: Bearer {gateway.key}"
-    symbol = next(iter(markets))
-    socket = f"{gateway.url.replace('http', 'ws', 1)}/ws?market={symbol}&dataType=ORDERBOOK"
-    client = (
-        "from websockets.sync.client import connect; "
-        f"[print(m) for m in connect('{socket}', additional_headers={{'{HEADER}': 'Bearer {gateway.key}'}})]"
-    )
-    taken = "" if gateway.url.endswith(f":{port}") or not port else f"  (port {port} is in use)"
-    emit(f"Sandboxes  {', '.join(exchanges)}: the venues' own protocols on loopback, no keys, no network")
-    emit(f"Gateway    {gateway.url}{taken}")
-    emit(f"Reference  {gateway.url}/docs")
-    if gateway.metrics_url is not None:
-        emit(f"Metrics    {gateway.metrics_url}")
-    emit("")
-    emit("Try, in another terminal:")
-    emit(f"  curl -H '{header}' '{gateway.url}/markets?exchange={exchanges[0]}'")
-    emit(f"  curl -H '{header}' '{gateway.url}/orderbook?market={symbol}&depth=5'")
-    emit(f"  websocat -H '{header}' '{socket}'")
-    emit(f'  {sys.executable} -c "{client}"')
-    emit("")
+    async def ask(exchange: str) -> None:
+        try:
+            products[exchange] = list(getattr(await astra.venue(exchange), "products", ()))
+            found[exchange] = await astra.list_markets(exchange)
+        except AstraError as error:
+            errors[exchange] = error
 
-
-async def _watch(gateway: Gateway, markets: Mapping[str, str], seconds: float | None, *, as_json: bool) -> Tally:
-    """Subscribe to everything as a client of the gateway, show or just count it, for so long."""
-    tally = Tally(markets, anyio.current_time())
     async with anyio.create_task_group() as tasks:
-        for exchange in dict.fromkeys(symbol.partition("-")[0] for symbol in markets):
-            own = [symbol for symbol in markets if symbol.startswith(f"{exchange}-")]
+        for exchange in exchanges:
+            products[exchange] = ()
+            tasks.start_soon(ask, exchange)
+    if errors and not any(found.values()):
+        raise next(iter(errors.values()))
+    several = {exchange: _first(found.get(exchange, ()), per_product or 2) for exchange in exchanges}
+    if per_product is None and rows is not None and sum(map(len, several.values())) > rows - FRAME_ROWS:
+        several = {exchange: _first(found.get(exchange, ()), 1) for exchange in exchanges}
+    markets = {symbol: product for chosen in several.values() for symbol, product in chosen.items()}
+    return Programme(markets, products, [f"{exchange}: {error}" for exchange, error in errors.items()])
+
+
+def _first(markets: Sequence[Market], per_product: int) -> dict[str, str]:
+    """Symbol -> product of the first active markets of each product, product by product."""
+    by_product: dict[str, list[str]] = {}
+    for market in markets:
+        symbols = by_product.setdefault(market.product, [])
+        if market.status is MarketStatus.ACTIVE and len(symbols) < per_product:
+            symbols.append(market.symbol)
+    return {symbol: product for product, symbols in by_product.items() for symbol in symbols}
+
+
+async def _watch(gateway: Gateway, tally: Tally, seconds: float | None, *, as_json: bool) -> None:
+    """Subscribe to everything as a client of the gateway, show or just count it, for so long."""
+    async with anyio.create_task_group() as tasks:
+        for exchange in dict.fromkeys(market.exchange for market in tally.markets.values()):
+            own = [market.symbol for market in tally.markets.values() if market.exchange == exchange]
             tasks.start_soon(_receive, gateway, exchange, own, tally)
         if is_terminal() and not as_json:
-            await tasks.start(draw, lambda: _table(tally, anyio.current_time()))
+            await tasks.start(draw, lambda: picture(tally, anyio.current_time(), console().width))
         elif not as_json and seconds is None:
             tasks.start_soon(_print_now_and_then, tally)
         await anyio.sleep(float("inf") if seconds is None else seconds)
         tasks.cancel_scope.cancel()
     if not as_json and not is_terminal():
-        console().print(_table(tally, anyio.current_time()))
-    return tally
+        console().print(picture(tally, anyio.current_time()))
 
 
 async def _receive(gateway: Gateway, exchange: str, symbols: Sequence[str], tally: Tally) -> None:
@@ -189,31 +214,4 @@ async def _receive(gateway: Gateway, exchange: str, symbols: Sequence[str], tall
 async def _print_now_and_then(tally: Tally) -> None:
     while True:
         await anyio.sleep(PRINT_EVERY_S)
-        console().print(_table(tally, anyio.current_time()))
-
-
-def _table(tally: Tally, now: float) -> RenderableType:
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold")
-    for name in ("market", "product"):
-        table.add_column(name)
-    for name in ("bid", "ask", "spread", "updates/s", "trades/s"):
-        table.add_column(name, justify="right")
-    table.add_column("book")
-    table.add_column("age", justify="right")
-    for market in tally.markets.values():
-        colour = {"LIVE": "green", "SYNCING": "yellow"}.get(market.state, "red")
-        spread = None if market.spread is None else float(f"{market.spread:.10g}")
-        table.add_row(
-            market.symbol,
-            market.product,
-            price_text(market.best_bid),
-            price_text(market.best_ask),
-            price_text(spread),
-            f"{market.updates.per_second(now):.1f}",
-            f"{market.trades.per_second(now):.1f}",
-            f"[{colour}]{market.state}[/]",
-            age_text(market.age_s(now)),
-        )
-    return table
+        console().print(picture(tally, anyio.current_time()))

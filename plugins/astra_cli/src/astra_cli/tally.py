@@ -13,8 +13,10 @@ from astra_cli.live import Rate
 RECENT_S = 5.0
 """A market is alive as long as something came within so many seconds."""
 
-STATES = ("STALE", "SYNCING", "LIVE")
-"""Book states, worst first."""
+STATES = ("ABSENT", "STALE", "SYNCING", "LIVE")
+"""Book states, worst first. ABSENT: a product of which the venue listed no market."""
+MOST_NAMED = 3
+"""So many products that are not live find room in a line."""
 
 
 class MarketTally:
@@ -26,6 +28,8 @@ class MarketTally:
         self.updates = Rate(started)
         self.trades = Rate(started)
         self.state = "SYNCING"
+        self.live_at: float | None = None
+        """When the book was first LIVE."""
         self._bids: dict[float, float] = {}
         self._asks: dict[float, float] = {}
 
@@ -51,12 +55,18 @@ class MarketTally:
         """Seconds since the book last changed."""
         return None if self.updates.last is None else now - self.updates.last
 
+    def state_told(self, state: str, now: float) -> None:
+        """The book is in this state from now on."""
+        self.state = state
+        if state == "LIVE" and self.live_at is None:
+            self.live_at = now
+
     def book_message(self, message: Mapping[str, Any], now: float) -> None:
         """A documented book message: a SNAPSHOT replaces the book, an UPDATE sets levels (quantity 0: level gone)."""
         if message.get("type") == "SNAPSHOT":
             self._bids.clear()
             self._asks.clear()
-            self.state = "LIVE"
+            self.state_told("LIVE", now)
         for side, levels in ((self._bids, message["bids"]), (self._asks, message["asks"])):
             for level in levels:
                 if level["quantity"]:
@@ -67,12 +77,23 @@ class MarketTally:
 
 
 class Tally:
-    """All markets of all venues. `markets`: symbol -> the venue's product that it belongs to."""
+    """All markets of all venues. `markets`: symbol -> the venue's product that it belongs to; `products`: venue -> the
+    products that it should have markets of (left out: those of its markets)."""
 
-    def __init__(self, markets: Mapping[str, str], started: float) -> None:
+    def __init__(
+        self, markets: Mapping[str, str], started: float, products: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
+        self.started = started
         self.markets = {symbol: MarketTally(symbol, product, started) for symbol, product in markets.items()}
         self.problems: list[str] = []
-        """What the gateway refused, in its own words."""
+        """What the gateway, or a venue, refused, in its own words."""
+        declared = dict(products or {})
+        for market in self.markets.values():
+            declared.setdefault(market.exchange, [])
+        self._products = {
+            exchange: list(dict.fromkeys([*names, *(one.product for one in self._of(exchange))]))
+            for exchange, names in declared.items()
+        }
 
     def received(self, message: Mapping[str, Any], now: float) -> None:
         """One message of the gateway."""
@@ -86,40 +107,59 @@ class Tally:
         elif "trades" in message:
             market.trades.count(now, len(message["trades"]))
         elif kind == "STATE":
-            market.state = message["state"]
+            market.state_told(message["state"], now)
         elif kind in ("SNAPSHOT", "UPDATE"):
             market.book_message(message, now)
 
     def report(self) -> dict[str, Any]:
         """Venue -> counts and state, and the same by product."""
-        return {
-            exchange: _sums(self._of(exchange))
-            | {"products": {product: _sums(self._of(exchange, product)) for product in self._products(exchange)}}
-            for exchange in self._exchanges()
-        }
-
-    def missing(self, now: float) -> Sequence[str]:
-        """What did not come within the last seconds, product by product, in words; empty when all is well."""
-        found: list[str] = []
-        for exchange in self._exchanges():
-            for product in self._products(exchange):
-                markets = self._of(exchange, product)
-                for what, rates in (
-                    ("order book updates", [market.updates for market in markets]),
-                    ("trades", [market.trades for market in markets]),
-                ):
-                    last = max((rate.last for rate in rates if rate.last is not None), default=None)
-                    if last is None:
-                        found.append(f"{exchange} {product}: no {what} came")
-                    elif now - last > RECENT_S:
-                        found.append(f"{exchange} {product}: no {what} came for {now - last:.0f} s")
+        found: dict[str, Any] = {}
+        for exchange, products in self._products.items():
+            parts = {product: self._sums(self._of(exchange, product)) for product in products}
+            whole = self._sums(self._of(exchange))
+            whole["state"] = min((part["state"] for part in parts.values()), key=STATES.index, default="ABSENT")
+            if any(part["liveAfterS"] is None for part in parts.values()):
+                whole["liveAfterS"] = None
+            found[exchange] = whole | {"products": parts}
         return found
 
-    def _exchanges(self) -> Sequence[str]:
-        return list(dict.fromkeys(market.exchange for market in self.markets.values()))
+    def summary(self) -> str:
+        """One line: how many products are live, and which are not once most are."""
+        states = {
+            f"{exchange} {product}": self._sums(self._of(exchange, product))["state"]
+            for exchange, products in self._products.items()
+            for product in products
+        }
+        off = [f"{name} {state}" for name, state in states.items() if state != "LIVE"]
+        venues = f"{len(self._products)} venue{'s'[: len(self._products) != 1]}"
+        counted = f"{len(states) - len(off)} of {len(states)} products of {venues} live"
+        return f"{counted}, not {', '.join(off)}" if 0 < len(off) <= MOST_NAMED else counted
 
-    def _products(self, exchange: str) -> Sequence[str]:
-        return list(dict.fromkeys(market.product for market in self._of(exchange)))
+    def missing(self, now: float) -> Sequence[str]:
+        """What is not live, or did not come within the last seconds, product by product, in words; empty when all is
+        well."""
+        return [
+            f"{exchange} {product}: {what}"
+            for exchange, products in self._products.items()
+            for product in products
+            for what in self._missing_of(self._of(exchange, product), now)
+        ]
+
+    def _missing_of(self, markets: Sequence[MarketTally], now: float) -> Iterable[str]:
+        if not markets:
+            yield "no active market is listed"
+            return
+        if off := [f"{market.symbol} {market.state}" for market in markets if market.state != "LIVE"]:
+            yield f"not live: {', '.join(off)}"
+        for what, rates in (
+            ("order book updates", [market.updates for market in markets]),
+            ("trades", [market.trades for market in markets]),
+        ):
+            last = max((rate.last for rate in rates if rate.last is not None), default=None)
+            if last is None:
+                yield f"no {what} came"
+            elif now - last > RECENT_S:
+                yield f"no {what} came for {now - last:.0f} s"
 
     def _of(self, exchange: str, product: str | None = None) -> Sequence[MarketTally]:
         return [
@@ -128,12 +168,13 @@ class Tally:
             if market.exchange == exchange and product in (None, market.product)
         ]
 
-
-def _sums(markets: Iterable[MarketTally]) -> dict[str, Any]:
-    markets = list(markets)
-    return {
-        "markets": len(markets),
-        "orderbookUpdates": sum(market.updates.total for market in markets),
-        "trades": sum(market.trades.total for market in markets),
-        "state": min((market.state for market in markets), key=STATES.index),
-    }
+    def _sums(self, markets: Sequence[MarketTally]) -> dict[str, Any]:
+        live_at = [market.live_at for market in markets]
+        times = [at for at in live_at if at is not None]
+        return {
+            "markets": len(markets),
+            "orderbookUpdates": sum(market.updates.total for market in markets),
+            "trades": sum(market.trades.total for market in markets),
+            "state": min((market.state for market in markets), key=STATES.index, default="ABSENT"),
+            "liveAfterS": round(max(times) - self.started, 2) if times and len(times) == len(live_at) else None,
+        }

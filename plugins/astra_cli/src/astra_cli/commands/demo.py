@@ -14,7 +14,7 @@ JSON_SECONDS = 15.0
 @click.command(
     epilog=examples(
         "astra demo",
-        "astra demo --seconds 15 --json",
+        "astra demo --seconds 20 --json | jq '.venues[].products'",
         "astra demo --exchange BINANCE --markets 5 --port 9000",
     )
 )
@@ -25,23 +25,22 @@ JSON_SECONDS = 15.0
 @click.option(
     "--markets",
     type=click.IntRange(min=1),
-    default=2,
-    show_default=True,
+    show_default="2, or 1 where the table would not fit the terminal",
     help="Markets shown of each product of each venue.",
 )
 @common_options
 @click.pass_context
 def demo(
-    ctx: click.Context, seconds: float | None, as_json: bool, exchanges: Sequence[str], port: int, markets: int
+    ctx: click.Context, seconds: float | None, as_json: bool, exchanges: Sequence[str], port: int, markets: int | None
 ) -> None:
     """Run Astra against the sandbox of every installed venue.
 
     Starts the venues' sandboxes (their own protocols, on loopback), points the venue plugins at them, serves the
     gateway on 127.0.0.1 and watches it as a client would, over WebSocket. Needs no keys and no network, and leaves
-    nothing behind.
+    nothing behind. A venue of which only the sandbox is installed is left out, and named.
 
-    With --seconds the exit code says whether every product of every venue delivered book updates and trades within
-    the last 5 seconds: 0 if so, else 1 with what was missing. Ctrl-C ends it with 130.
+    With --seconds the exit code says whether at the end every product of every venue was live and had delivered book
+    updates and trades within the last 5 seconds: 0 if so, else 1 with what was missing. Ctrl-C ends it with 130.
     """
     from astra_cli.demonstration import demonstrate
 
