@@ -1,0 +1,56 @@
+"""Tickets of private connections: a token, which also names the address (docs-new, "Apply Connect Token")."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import msgspec
+
+from astra.errors import VenueError
+from astra.models.credentials import Credentials
+from astra.models.protocols import Clock
+from astra.streams.feed import Endpoint, Ticket
+from astra.venue import MarketTable
+from astra_kucoin.rest import Answer, Rest
+
+
+class _Server(msgspec.Struct, rename="camel"):
+    endpoint: str
+    ping_interval: int = 18_000
+    ping_timeout: int = 10_000
+
+
+class _Token(msgspec.Struct, rename="camel"):
+    token: str
+    instance_servers: list[_Server]
+
+
+_decode = msgspec.json.Decoder(Answer[_Token]).decode
+WEIGHT = 10
+
+
+class Tickets:
+    """The ticket source of the private connections (`TicketSource`). A token is good for a day, and those of spot and
+    futures are not interchangeable; each connection gets a new one."""
+
+    def __init__(self, rest: Rest, markets: MarketTable, clock: Clock) -> None:
+        self._rest = rest
+        self._markets = markets
+        self._clock = clock
+
+    async def obtain(self, endpoint: Endpoint) -> Ticket:
+        """A new token. The address is the one that is named with it, unless the settings have another."""
+        await self._markets.all()  # events name markets
+        assert isinstance(endpoint.scope, Credentials)
+        api = self._rest[endpoint.name.partition(" ")[0]]
+        answer = (await api.set(_decode, "/api/v1/bullet-private", {}, endpoint.scope, weight=WEIGHT)).data
+        if not answer.instance_servers:
+            raise VenueError("the answer to POST bullet-private names no server", exchange=api.exchange)
+        server = answer.instance_servers[0]
+        address = (endpoint.url or server.endpoint).rstrip("/")
+        url = f"{address}/?token={quote(answer.token, safe='')}&connectId={self._clock.wall_ns():x}"
+        ping_s = server.ping_interval / 1000
+        return Ticket(url=url, ping_every_s=ping_s, silence_s=2 * ping_s + server.ping_timeout / 1000)
+
+    async def renew(self, endpoint: Endpoint, ticket: Ticket) -> None:
+        """Nothing runs out while a connection stands: it is replaced before its token is a day old."""

@@ -1,0 +1,1 @@
+"""Orders and accounts of the classic back ends."""

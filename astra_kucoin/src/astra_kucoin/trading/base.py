@@ -1,0 +1,137 @@
+"""What the trading of both products has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, ClassVar, Final, Protocol, TypeVar
+
+from astra.errors import OrderNotFound, OrderOutcomeUnknown, VenueError
+from astra.families import FamilyTrading, in_order
+from astra.models.credentials import Credentials
+from astra.models.markets import Market
+from astra.models.orders import Fill, Order, OrderOptions, OrderRef, OrderRequest, OrderStatus
+from astra.net.http import AnswerLost
+from astra.rest import Placement
+from astra.trading.checks import ClientIdRule, ClientIdsUnique
+from astra.venue import MarketTable
+from astra_kucoin.rest import KucoinApi
+from astra_kucoin.settings import KucoinOrderOptions, KucoinSettings
+from astra_kucoin.trading.rows import StopNote, StopNotes
+
+CLIENT_IDS: Final = ClientIdRule(max_length=40, alphabet="A-Za-z0-9_-", unique=ClientIdsUnique.FOREVER)
+"""An id is refused once it was used, also after its order is done."""
+STAMP_WINDOW_MS: Final = 5000
+"""A signed request is refused when its time stamp is further off: what bounds those that carry no window."""
+WEEK_MS: Final = 7 * 86_400_000
+"""Histories are asked for in stretches of this length."""
+MOST_PAGES: Final = 100
+
+
+class Named(Protocol):
+    """A row of a market."""
+
+    @property
+    def native_symbol(self) -> str: ...
+
+
+class FillLike(Named, Protocol):
+    def fill(self, market: Market) -> Fill: ...
+
+
+R = TypeVar("R", bound=FillLike)
+
+
+class KucoinTrading(FamilyTrading):
+    """The trading hooks of one product."""
+
+    options_model: ClassVar[type[OrderOptions] | None] = KucoinOrderOptions
+    fees_by_market = True
+    rest: KucoinApi
+
+    def __init__(self, rest: KucoinApi, markets: MarketTable, settings: KucoinSettings, stops: StopNotes) -> None:
+        super().__init__(rest, markets)
+        self._settings = settings
+        self._stops = stops
+
+    @property
+    def command_window_ms(self) -> int:
+        return STAMP_WINDOW_MS
+
+    def placement_window_ms(self, placement: Placement | None) -> int:
+        return STAMP_WINDOW_MS
+
+    def note(self, order_id: str, order: Order | OrderRequest) -> None:
+        """Remember what the streams do not tell of a conditional order."""
+        if order.client_order_id is not None and order.type.is_conditional:
+            self._stops[order_id] = StopNote(order.client_order_id, order.type)
+
+    def unknown(
+        self, operation: str, market: Market, ref: OrderRef, lost: AnswerLost | OrderOutcomeUnknown | VenueError
+    ) -> OrderOutcomeUnknown:
+        """That it is not known what became of one order."""
+        return OrderOutcomeUnknown(
+            lost.message,
+            exchange=self.exchange,
+            market=market.symbol,
+            operation=operation,
+            client_order_id=ref.client_order_id,
+            order_id=ref.id,
+            code=lost.code,
+        )
+
+    async def after(self, operation: str, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
+        """The order as it stands after a command that was accepted."""
+        try:
+            return await self.get(market, ref, credentials)
+        except VenueError as error:
+            lost = AnswerLost(f"accepted, but the order could not be asked for: {error.message}", code=error.code)
+            raise self.unknown(operation, market, ref, lost) from error
+
+    async def canceled_of(
+        self, operation: str, market: Market, orders: Sequence[Order], credentials: Credentials
+    ) -> Sequence[Order]:
+        """Of orders that were open before all were canceled, those that were. One that was filled meanwhile is none."""
+        found = []
+        for order in orders:
+            ref = OrderRef(id=order.id)
+            try:
+                now = await self.get(market, ref, credentials)
+            except OrderNotFound:
+                # Conditional orders of spot can no longer be looked up.
+                now = order.model_copy(update={"status": OrderStatus.CANCELED})
+            except VenueError as error:
+                raise self.unknown(operation, market, ref, error) from error
+            if not now.status.is_open and now.status is not OrderStatus.FILLED:
+                found.append(now)
+        return found
+
+    async def in_weeks(
+        self,
+        fetch: Callable[[int | None, int | None], Awaitable[Sequence[R]]],
+        market: Market | None,
+        since: int | None,
+        limit: int | None,
+        page: int,
+    ) -> Sequence[Fill]:
+        """Fills from `fetch(start, end)`, which gives all of a stretch (without one: the newest page); oldest first.
+
+        Without `since` the newest `limit`, with it the oldest `limit` from there on.
+        """
+        if since is None:
+            rows = await fetch(None, None)
+            fills = in_order([row.fill(known) for known, row in await self._named(rows, market)])
+            return fills[-(limit or page) :]
+        now, start = self.rest.clock.now_ms(), since
+        found: dict[Any, Fill] = {}
+        while start <= now and (limit is None or len(found) < limit):
+            end = start + WEEK_MS - 1
+            rows = await fetch(start, end)
+            for known, row in await self._named(rows, market):
+                fill = row.fill(known)
+                if fill.time >= since:
+                    found[fill.market, fill.id, fill.order_id] = fill
+            start = end + 1
+        return in_order(found.values())[:limit]
+
+    async def _named(self, rows: Sequence[R], market: Market | None) -> list[tuple[Market, R]]:
+        return await self.with_markets(rows, market, lambda row: row.native_symbol)
