@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import NamedTuple
 
 import anyio
@@ -71,3 +71,9 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 @pytest.fixture
 def terminal(sandbox: Sandbox) -> Terminal:
     return Terminal(environment_of(sandbox))
+
+
+@pytest.fixture
+def terminal_on() -> Callable[[Sandbox], Terminal]:
+    """A terminal on sandboxes of the test's own."""
+    return lambda sandbox: Terminal(environment_of(sandbox))

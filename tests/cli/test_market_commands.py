@@ -12,11 +12,13 @@ import httpx
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+from astra.plugins import VENUES, Plugins
 from astra_cli.exits import ExitCode
 from astra_sandbox import Sandbox
 
 SPOT = "BINANCE-SPOT-BTC-USDT"
 PERP = "BINANCE-PERP-BTC-USDT"
+OKX_PRODUCTS = ("spot", "swap", "futures", "option")
 
 
 def lines(text: str) -> list[dict[str, Any]]:
@@ -30,6 +32,19 @@ async def test_markets_are_listed_as_the_public_api_prints_them(terminal: Any) -
     assert markets[SPOT]["assetType"] == "SPOT"
     assert (markets[SPOT]["baseAsset"], markets[SPOT]["quoteAsset"]) == ("BTC", "USDT")
     assert {market["assetType"] for market in markets.values()} == {"SPOT", "PERP", "FUT", "OPT"}
+
+
+@pytest.mark.skipif("HUOBI" not in Plugins().names(VENUES), reason="the venue that has an alias is not installed")
+async def test_an_exchange_may_be_named_by_its_alias(terminal_on: Any) -> None:
+    async with Sandbox(["HTX"]) as sandbox:
+        terminal = terminal_on(sandbox)
+        by_alias = await terminal.run("markets", "htx", "--json")
+        by_code = await terminal.run("markets", "HUOBI", "--json")
+        book = await terminal.run("book", "HTX-SPOT-BTC-USDT", "--json", "--count", "1")
+    assert (by_alias.code, by_alias.err) == (0, "")
+    assert by_alias.out == by_code.out
+    assert json.loads(by_alias.out)[0]["symbol"].startswith("HUOBI-")
+    assert lines(book.out)[0]["market"] == "HUOBI-SPOT-BTC-USDT"
 
 
 async def test_markets_can_be_narrowed_to_a_kind(terminal: Any) -> None:
@@ -201,6 +216,34 @@ async def test_the_doctor_warns_of_a_clock_that_is_off(terminal: Any, sandbox: S
     clocks = [finding for finding in json.loads(done.out) if finding["check"] == "clock"]
     assert {finding["status"] for finding in clocks} == {"WARN"}
     assert all(4500 < finding["offsetMs"] < 5500 for finding in clocks)
+
+
+async def test_the_doctor_examines_all_venues_each_by_itself(terminal_on: Any) -> None:
+    async with Sandbox(["BINANCE", "OKX"]) as sandbox:
+        terminal = terminal_on(sandbox)
+        healthy = await terminal.run("doctor", "--json")
+        sandbox.faults("OKX").server_error = 1.0
+        broken = await terminal.run("doctor", "--json", "--timeout", "5")
+    assert healthy.code == 0, healthy.out
+    findings = json.loads(healthy.out)
+    for exchange, products in (("BINANCE", ("spot", "usdm", "coinm", "options")), ("OKX", OKX_PRODUCTS)):
+        own = [finding for finding in findings if finding["subject"].split()[0] == exchange]
+        assert {finding["status"] for finding in own} == {"OK"}
+        streams = {finding["subject"] for finding in own if finding["check"] == "stream"}
+        assert streams == {f"{exchange} {product}" for product in products}
+        assert [finding["present"] for finding in own if finding["check"] == "key"] == [True]
+    (limits,) = (one for one in findings if (one["check"], one["subject"]) == ("limits", "OKX trading"))
+    scopes = {bucket["scope"] for bucket in limits["limits"] if bucket["name"] == "instruments"}
+    assert len(scopes) > 1
+    assert limits["finding"].count("instruments") == 1
+    assert f"(fullest of {len(scopes)})" in limits["finding"]
+
+    assert broken.code == ExitCode.FAILED
+    by_exchange: dict[str, set[str]] = {}
+    for finding in json.loads(broken.out):
+        by_exchange.setdefault(finding["subject"].split()[0], set()).add(finding["status"])
+    assert by_exchange["BINANCE"] == {"OK"}
+    assert "FAIL" in by_exchange["OKX"]
 
 
 async def test_settings_are_shown_with_their_origins_and_without_secrets(terminal: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -171,7 +172,7 @@ async def _skew(clock: VenueClock) -> tuple[str, str, dict[str, Any]]:
 
 def _limits(subject: str, limiter: RateLimiter) -> Finding:
     reports = limiter.report()
-    text = ", ".join(f"{_bucket(report)} {report.used:g}/{report.limit:g}" for report in reports) or "none known"
+    text = ", ".join(_budgets(reports)) or "none known"
     status = "WARN" if any(report.used > report.limit * LIMIT_WARN for report in reports) else "OK"
     paused_s = limiter.paused_s
     if paused_s > 0:
@@ -180,6 +181,7 @@ def _limits(subject: str, limiter: RateLimiter) -> Finding:
         {
             "name": report.name,
             "account": report.account,
+            "scope": report.scope,
             "used": report.used,
             "limit": report.limit,
             "resetsInS": round(report.resets_in_s, 3),
@@ -189,5 +191,16 @@ def _limits(subject: str, limiter: RateLimiter) -> Finding:
     return Finding("limits", subject, status, text, {"pausedS": round(paused_s, 3), "limits": values})
 
 
-def _bucket(report: BucketReport) -> str:
-    return report.name if report.account is None else f"{report.name} of {report.account}"
+def _budgets(reports: Sequence[BucketReport]) -> Iterator[str]:
+    """Each bucket; of one that is kept for each market or the like, the fullest."""
+    fullest: dict[tuple[str, str | None], BucketReport] = {}
+    counts: Counter[tuple[str, str | None]] = Counter()
+    for report in reports:
+        key = (report.name, report.account)
+        counts[key] += 1
+        if key not in fullest or report.used > fullest[key].used:
+            fullest[key] = report
+    for key, report in fullest.items():
+        name = report.name if report.account is None else f"{report.name} of {report.account}"
+        which = "" if report.scope is None or counts[key] == 1 else f" (fullest of {counts[key]})"
+        yield f"{name} {round(report.used, 1):g}/{report.limit:g}{which}"

@@ -81,7 +81,8 @@ def venue_metrics(astra: Astra) -> Iterable[Metric]:
             age.add_metric((status.exchange,), status.markets_age_s)
         for state, count in status.books.items():
             books.add_metric((status.exchange, state), count)
-        # Accounts whose keys came with requests all have the same name: the fullest bucket stands for them.
+        # Accounts whose keys came with requests all have the same name, and a bucket may be kept for each of many
+        # markets: the fullest stands for them.
         fullest: dict[tuple[str, str, str, str], BucketReport] = {}
         for name, buckets in status.limits.items():
             for bucket in sorted(buckets, key=lambda one: one.used):
