@@ -1,0 +1,188 @@
+"""What the private sockets have in common: log-in, subscriptions, acknowledgements, pings, markets of events."""
+
+from __future__ import annotations
+
+import abc
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import msgspec
+
+from astra.errors import AuthenticationError, VenueError
+from astra.models.accounts import AccountEvent
+from astra.models.credentials import ApiKey
+from astra.models.markets import Market
+from astra.rest import Meaning
+from astra.streams.feed import AccountInput, Channel, Endpoint, Frame, Outlet, Payload, Session, Ticket
+from astra_htx.errors import EXCHANGE, SOCKET_CODES
+from astra_htx.feed.markets import unzipped
+from astra_htx.signing import derivatives_login, host_of
+
+logger = logging.getLogger(__name__)
+
+MarketOf = Callable[[str], Market | None]
+"""Native symbol -> market, of the session's product."""
+_MAX_REPORTED = 1000
+_OK = 0
+
+
+class AccountSession(Session, abc.ABC):
+    """One account on one socket: log-in, then the venue's topics, which together are one channel of Astra's.
+
+    An event of a market that is not loaded is not delivered: the venue object is told (it reloads the market list),
+    and the subscription counts as interrupted, so that the account is reconciled by REST.
+    """
+
+    codes: ClassVar[Mapping[str, Meaning]]
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        outlet: Outlet,
+        ticket: Ticket | None,
+        market_of: MarketOf,
+        key: ApiKey,
+        clock_refused: Callable[[], None],
+    ) -> None:
+        super().__init__(endpoint, outlet, ticket)
+        host, _, path = endpoint.url.partition("://")[2].partition("/")
+        self.host, self.path = host_of(f"//{host}"), f"/{path}"
+        self._market_of = market_of
+        self._key = key
+        self._clock_refused = clock_refused
+        self._logged_in = False
+        self._failure: VenueError | None = None
+        self._channel: Channel | None = None
+        self._input: AccountInput | None = None
+        self._unanswered: set[str] = set()
+        self._reported: set[str] = set()
+
+    @abc.abstractmethod
+    def topics(self) -> Mapping[str, dict[str, Any]]:
+        """What is subscribed: topic, as answers name it -> further fields of the frame."""
+
+    @abc.abstractmethod
+    def topic_frame(self, verb: str, topic: str, more: Mapping[str, Any]) -> dict[str, Any]:
+        """The frame that subscribes (`sub`) or ends (`unsub`) a topic."""
+
+    @property
+    def ready(self) -> bool:
+        return self._logged_in or self._failure is not None
+
+    def subscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
+        if self._failure is not None:
+            for channel in channels:
+                self.outlet.refused(channel, self._failure)
+            return ()
+        for channel in channels:
+            self._channel = channel
+            self._input = self.outlet.account(channel)
+        self._unanswered = set(self.topics())
+        return [self._frame("sub", topic, more) for topic, more in self.topics().items()]
+
+    def unsubscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
+        self._channel = self._input = None
+        return [self._frame("unsub", topic, more) for topic, more in self.topics().items()]
+
+    def _frame(self, verb: str, topic: str, more: Mapping[str, Any]) -> str:
+        return msgspec.json.encode(self.topic_frame(verb, topic, more)).decode()
+
+    # -- in -----------------------------------------------------------------------------------------------------
+
+    def _logged(self, error: VenueError | None) -> None:
+        """The log-in was answered."""
+        if error is None:
+            self._logged_in = True
+        elif isinstance(error, AuthenticationError):
+            # The stamp may be the reason, which the venue does not say apart.
+            self._clock_refused()
+            self._failure = error  # whoever subscribes is told
+        else:
+            self.outlet.reconnect(str(error))
+
+    def _answered(self, verb: str, topic: str, error: VenueError | None) -> None:
+        """A subscription was answered."""
+        if verb != "sub" or self._channel is None:
+            return
+        if error is None:
+            self._unanswered.discard(topic)
+            if not self._unanswered:
+                self.outlet.acknowledged([self._channel])
+        elif isinstance(error, AuthenticationError):
+            self.outlet.refused(self._channel, error)
+        else:
+            # Without all of its topics the stream would be silent on a part of the account.
+            self.outlet.reconnect(str(error))
+
+    def _error(self, code: str, text: str) -> VenueError:
+        meaning = self.codes.get(code)
+        kind = VenueError if meaning is None else meaning.error
+        return kind(f"the account stream was refused: {text} (code {code})", exchange=EXCHANGE, code=code)
+
+    def _tell(self, events: Iterable[AccountEvent]) -> None:
+        told = list(events)
+        if self._input is not None and told:
+            self._input.events(told)
+
+    def _interrupted(self, reason: str) -> None:
+        if self._input is not None:
+            self._input.interrupted(reason)
+
+    def _market(self, native_symbol: str) -> Market | None:
+        market = self._market_of(native_symbol)
+        if market is None and native_symbol not in self._reported:
+            logger.warning("%s: an event of the unknown market %s", self.endpoint.name, native_symbol)
+            if len(self._reported) >= _MAX_REPORTED:
+                self._reported.clear()
+            self._reported.add(native_symbol)
+            self._interrupted(f"an event named the market {native_symbol}, which is not loaded")
+        return market
+
+
+class _Notice(msgspec.Struct):
+    """A frame of a derivatives socket. Ids of pings are texts, repeated as they are."""
+
+    op: str
+    topic: str = ""
+    ts: msgspec.Raw = msgspec.Raw(b"null")
+    code: int | None = msgspec.field(default=None, name="err-code")
+    text: str = msgspec.field(default="", name="err-msg")
+
+
+_decode_notice = msgspec.json.Decoder(_Notice).decode
+
+
+class NotificationSession(AccountSession):
+    """The derivatives' sockets: gzip, `op` frames."""
+
+    codes = SOCKET_CODES
+
+    def opened(self, now_ms: int) -> Iterable[Frame]:
+        return [derivatives_login(self._key, self.host, self.path, now_ms)]
+
+    def topic_frame(self, verb: str, topic: str, more: Mapping[str, Any]) -> dict[str, Any]:
+        return {"op": verb, "cid": topic, "topic": topic, **more}
+
+    def received(self, payload: Payload, received_ns: int) -> None:
+        text = unzipped(payload, self.endpoint.max_frame_bytes)
+        notice = _decode_notice(text)
+        if notice.op == "notify":
+            self._tell(self._events(notice.topic, text))
+        elif notice.op == "ping":
+            self.outlet.send(f'{{"op":"pong","ts":{bytes(notice.ts).decode()}}}', urgent=True)
+        elif notice.op == "close":
+            self.outlet.reconnect("the venue announced that it closes this connection", overlap=True)
+        elif notice.op in ("auth", "sub", "unsub", "error"):
+            refused = notice.code not in (None, _OK)
+            error = self._error(str(notice.code), notice.text) if refused else None
+            if notice.op == "auth":
+                self._logged(error)
+            elif notice.op == "error":
+                self.outlet.reconnect(str(error or notice.text))
+            else:
+                self._answered(notice.op, notice.topic, error)
+
+    @abc.abstractmethod
+    def _events(self, topic: str, text: Payload) -> Iterable[AccountEvent]:
+        """What a push means for the account."""
