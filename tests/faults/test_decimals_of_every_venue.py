@@ -6,12 +6,11 @@ look-up, the list of open orders and the cancel all have what was sent. Venues a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, localcontext
 from typing import Any, NamedTuple
 
-import msgspec
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from hypothesis import given, settings
@@ -28,43 +27,6 @@ from astra_sandbox.prices import AssetValues
 MOST_WORTH = Decimal(100_000)
 """Of one order, in about US dollars: the account can pay for all of them."""
 EXAMPLES = 60
-PLENTY = 10**6
-
-
-def no_limits(sandbox: Any) -> None:
-    """BINANCE needs no more than its limits."""
-
-
-def of_okx(sandbox: Any) -> None:
-    sandbox.limits.scale = float(PLENTY)
-
-
-def of_kraken(sandbox: Any) -> None:
-    sandbox.limits.enforced = False
-
-
-def of_coinbase(sandbox: Any) -> None:
-    sandbox.limits.private_per_second = sandbox.limits.public_per_second = PLENTY
-    sandbox.limits.gateway_burst = sandbox.limits.gateway_per_second = PLENTY
-
-
-def of_htx(sandbox: Any) -> None:
-    sandbox.limits.requests = {counter: (PLENTY, span) for counter, (_, span) in sandbox.limits.requests.items()}
-
-
-def of_kucoin(sandbox: Any) -> None:
-    sandbox.limits.pools.update(dict.fromkeys(sandbox.limits.pools, PLENTY))
-
-
-LIMITS_OFF: Mapping[str, Callable[[Any], None]] = {
-    "BINANCE": no_limits,
-    "OKX": of_okx,
-    "KRAKEN": of_kraken,
-    "COINBASE": of_coinbase,
-    "HUOBI": of_htx,
-    "KUCOIN": of_kucoin,
-}
-"""How a sandbox is told to let more orders through than the venue would: the examples are many."""
 PLUGINS = Plugins()
 EXCHANGES = [name for name in PLUGINS.names(VENUES) if name in set(PLUGINS.names(SANDBOXES))]
 PRODUCTS = [(exchange, product) for exchange in EXCHANGES for product in PLUGINS.load(VENUES, exchange).products]
@@ -80,30 +42,27 @@ class Stage(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+def stage(request: pytest.FixtureRequest, no_limits: Any) -> Iterator[Stage]:
     """A plugin on a sandbox with empty books, where every order rests, in an event loop of another thread: the
     examples of a test are many, and plain functions."""
     with (
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(opened(request.param, portal)) as running,
+        portal.wrap_async_context_manager(opened(request.param, portal, no_limits)) as running,
     ):
         yield running
 
 
 @asynccontextmanager
-async def opened(exchange: str, portal: BlockingPortal) -> AsyncIterator[Stage]:
+async def opened(exchange: str, portal: BlockingPortal, no_limits: Any) -> AsyncIterator[Stage]:
     async with (
         Sandbox([exchange], flow=False) as sandbox,
         Astra(settings=sandbox.settings, credentials=[sandbox.credentials(exchange)]) as astra,
     ):
-        LIMITS_OFF[exchange](sandbox.venue(exchange))
+        await no_limits(exchange, sandbox, astra)
         markets: dict[str, list[Market]] = {}
         for market in await astra.list_markets(exchange):
             if market.status is MarketStatus.ACTIVE:
                 markets.setdefault(market.product, []).append(market)
-        for limiter in (await astra.venue(exchange)).rate_limiters.values():
-            few = limiter._buckets.values()
-            limiter.configure([msgspec.structs.replace(bucket, limit=bucket.limit * PLENTY) for bucket in few])
         yield Stage(exchange, portal, sandbox, astra, markets, AssetValues(sandbox.seed))
 
 
