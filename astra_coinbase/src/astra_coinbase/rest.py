@@ -7,7 +7,7 @@ has credits that come back with time, and one that runs out of them may lose its
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 import anyio
 import msgspec
 
-from astra.errors import AuthenticationError, VenueUnavailable
+from astra.errors import AuthenticationError, OrderOutcomeUnknown, VenueUnavailable
 from astra.models.credentials import Credentials
 from astra.models.markets import Market
+from astra.models.orders import OrderRef
 from astra.models.protocols import Clock
 from astra.net.http import AnswerLost, Request, Response, Sign
 from astra.net.ratelimit import Bucket, BucketKind, Cost, RateLimiter
@@ -126,6 +127,41 @@ class CoinbaseRest(RestApi):
     def _nonce(self) -> str:
         return f"{self._chance().getrandbits(256):064x}"
 
+    async def commanded(
+        self,
+        decode: Decode[T],
+        request: Request,
+        credentials: Credentials,
+        *,
+        market: Market,
+        operation: str,
+        ref: OrderRef | None,
+        places: bool,
+    ) -> T:
+        """Send an order, change or cancel (see `RestApi.order`). An answer that cannot be understood is one that is
+        lost. `places`: `ref` names an order that is placed."""
+        client_order_id, order_id = (None, None) if ref is None else (ref.client_order_id, ref.id)
+        body = await self.order(
+            request,
+            credentials,
+            market=market.symbol,
+            operation=operation,
+            client_order_id=client_order_id,
+            order_id=order_id,
+            places=[client_order_id] if places and client_order_id is not None else (),
+        )
+        try:
+            return decode(body)
+        except msgspec.DecodeError as error:
+            raise OrderOutcomeUnknown(
+                f"the answer to {operation} has another shape: {error}",
+                exchange=self.exchange,
+                market=market.symbol,
+                operation=operation,
+                client_order_id=client_order_id,
+                order_id=order_id,
+            ) from None
+
 
 class AdvancedRest(CoinbaseRest):
     """Advanced Trade: every request is signed by a token of its own."""
@@ -176,26 +212,21 @@ class AdvancedRest(CoinbaseRest):
 
     async def command(
         self,
+        decode: Decode[T],
         path: str,
         body: Mapping[str, Any],
         credentials: Credentials,
         *,
         market: Market,
         operation: str,
-        client_order_id: str | None = None,
-        order_id: str | None = None,
-        places: Sequence[str] = (),
+        ref: OrderRef,
+        places: bool = False,
         urgent: bool = False,
-    ) -> bytes:
-        """POST of an order, change or cancel (see `RestApi.order`)."""
-        return await self.order(
-            self._post(path, body, urgent=urgent),
-            credentials,
-            market=market.symbol,
-            operation=operation,
-            client_order_id=client_order_id,
-            order_id=order_id,
-            places=places,
+    ) -> T:
+        """POST of an order, change or cancel."""
+        request = self._post(path, body, urgent=urgent)
+        return await self.commanded(
+            decode, request, credentials, market=market, operation=operation, ref=ref, places=places
         )
 
     def _post(self, path: str, body: Mapping[str, Any], *, urgent: bool = False) -> Request:
@@ -307,27 +338,22 @@ class InternationalRest(CoinbaseRest):
 
     async def command(
         self,
+        decode: Decode[T],
         method: str,
         params: Mapping[str, Any],
         credentials: Credentials,
         *,
         market: Market,
         operation: str,
-        client_order_id: str | None = None,
-        order_id: str | None = None,
-        places: Sequence[str] = (),
+        ref: OrderRef | None = None,
+        places: bool = False,
         urgent: bool = False,
-    ) -> bytes:
-        """An order, change or cancel (see `RestApi.order`)."""
+    ) -> T:
+        """An order, change or cancel."""
         await self.log_in(credentials, once=True)
-        return await self.order(
-            self._call(f"private/{method}", params, {PRIVATE: 1.0, MATCHING: 1.0}, urgent=urgent),
-            credentials,
-            market=market.symbol,
-            operation=operation,
-            client_order_id=client_order_id,
-            order_id=order_id,
-            places=places,
+        request = self._call(f"private/{method}", params, {PRIVATE: 1.0, MATCHING: 1.0}, urgent=urgent)
+        return await self.commanded(
+            decode, request, credentials, market=market, operation=operation, ref=ref, places=places
         )
 
 

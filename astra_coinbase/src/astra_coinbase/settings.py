@@ -45,7 +45,7 @@ class CoinbaseSettings(FamilySettings):
     products: tuple[Literal["spot", "us_futures", "international"], ...] = Field(default=PRODUCTS, min_length=1)
     """Leave out what your region has no access to: US futures are for US persons, the international gateway for all
     others."""
-    recv_window_ms: int = Field(default=15_000, ge=1000, le=TOKEN_S * 1000)
+    recv_window_ms: int = Field(default=10_000, ge=1000, le=TOKEN_S * 1000)
     """Advanced Trade: how long the token is valid that signs a command (in whole seconds, rounded up). A command that
     arrives later is refused."""
     book_silence_s: float | None = Field(default=None, gt=0)

@@ -25,7 +25,7 @@ from astra_coinbase.settings import (
     CoinbaseOrderOptions,
     CoinbaseSettings,
 )
-from astra_coinbase.tickets import Clocks
+from astra_coinbase.tickets import Clock
 from astra_coinbase.trading.advanced import AdvancedTrading
 from astra_coinbase.trading.international import InternationalTrading
 
@@ -73,7 +73,8 @@ class CoinbaseVenue(FamilyVenue):
         """Spot products that share another one's book: native symbol -> the other's."""
         self.history = History(self.advanced_rest, self.international_rest, host.clock)
         apis = {ADVANCED: self.advanced_rest, INTERNATIONAL: self.international_rest}
-        self.tickets = Clocks(apis, self.markets)
+        self._clock = next(iter(parts.values())).rest.clock
+        self.tickets = Clock(self._clock, self.markets)
         self.feed = CoinbaseFeed(
             settings,
             self.markets.peek_native,
@@ -84,8 +85,8 @@ class CoinbaseVenue(FamilyVenue):
         )
 
     def venue_now_ms(self) -> int:
-        part = next(iter(self.parts.values()))
-        return part.rest.clock.now_ms()
+        """For log-ins at either API."""
+        return self._clock.now_ms()
 
     async def load_markets(self, product: str) -> Sequence[Market]:
         if product == INTERNATIONAL:

@@ -123,7 +123,7 @@ class CoinbaseFeed(Feed):
 
     def session(self, endpoint: Endpoint, outlet: Outlet, ticket: Ticket | None) -> Session:
         if endpoint.name == ADVANCED_MARKETS:
-            return AdvancedSession(endpoint, outlet, ticket)
+            return AdvancedSession(endpoint, outlet, ticket, self._aliases)
         if endpoint.name == INTERNATIONAL_MARKETS:
             return GatewaySession(endpoint, outlet, ticket)
         assert isinstance(endpoint.scope, Credentials)

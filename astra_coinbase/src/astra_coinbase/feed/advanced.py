@@ -110,10 +110,14 @@ class _Asked(msgspec.Struct):
 
 
 class AdvancedSession(Session):
-    """Market streams of spot and US futures on one connection."""
+    """Market streams of spot and US futures on one connection. `aliases`: products that share another one's book, whose
+    frames carry its name."""
 
-    def __init__(self, endpoint: Endpoint, outlet: Outlet, ticket: Ticket | None) -> None:
+    def __init__(
+        self, endpoint: Endpoint, outlet: Outlet, ticket: Ticket | None, aliases: Mapping[str, str] = {}
+    ) -> None:
         super().__init__(endpoint, outlet, ticket)
+        self._aliases = aliases
         self._numbering = Numbering()
         self._books: dict[str, BookInput] = {}
         self._trades: dict[str, TradeInput] = {}
@@ -128,7 +132,7 @@ class AdvancedSession(Session):
 
     def subscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
         for channel in channels:
-            symbol = channel.native_symbol
+            symbol = self._name(channel)
             if channel.data_type is DataType.ORDERBOOK:
                 self._books[symbol] = self.outlet.book(channel)
             else:
@@ -140,12 +144,16 @@ class AdvancedSession(Session):
 
     def _subscription(self, name: str, channels: Sequence[Channel]) -> str:
         self._waiting.append(_Asked(name, tuple(channels)))
-        return asked("subscribe", name, [channel.native_symbol for channel in channels])
+        return asked("subscribe", name, [self._name(channel) for channel in channels])
+
+    def _name(self, channel: Channel) -> str:
+        """What frames call the channel's product."""
+        return self._aliases.get(channel.native_symbol, channel.native_symbol)
 
     def unsubscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
         frames = []
         for name, some in _by_name(channels):
-            symbols = [channel.native_symbol for channel in some]
+            symbols = [self._name(channel) for channel in some]
             for symbol in symbols:
                 (self._books if name == CHANNELS[DataType.ORDERBOOK] else self._trades).pop(symbol, None)
             self._waiting.append(_Asked(name))
@@ -205,9 +213,9 @@ class AdvancedSession(Session):
             return
         answered = self._waiting.popleft()
         names = set(listed.get(answered.name, ()))
-        self.outlet.acknowledged([channel for channel in answered.channels if channel.native_symbol in names])
+        self.outlet.acknowledged([channel for channel in answered.channels if self._name(channel) in names])
         for channel in answered.channels:
-            if channel.native_symbol not in names:
+            if self._name(channel) not in names:
                 reason = f"the venue does not list {channel.native_symbol} among the subscriptions to {answered.name}"
                 self.outlet.refused(channel, MarketNotFound(reason, exchange="COINBASE"))
 

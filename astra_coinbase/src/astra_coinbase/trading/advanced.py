@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from astra.errors import OrderNotFound, OrderOutcomeUnknown, VenueError
+from astra.errors import DuplicateClientOrderId, OrderNotFound, OrderOutcomeUnknown, VenueError
 from astra.families import SKEW_MS, FamilyTrading, in_order
 from astra.models.accounts import Balance, Fees, Position
 from astra.models.base import Model, PlainDecimal
@@ -38,6 +38,8 @@ PAGE = 250
 MOST_PAGES = 100
 BATCH = 100
 """Cancels in one request at most."""
+LEEWAY_S = 30
+"""Clocks may differ by so much: a token may be taken so long after its end."""
 IDS_KEPT = 20_000
 LIVE_STATUS = ("OPEN", "PENDING", "QUEUED", "CANCEL_QUEUED", "EDIT_QUEUED")
 
@@ -53,6 +55,8 @@ class Preview(Model):
 
 class _Success(msgspec.Struct):
     order_id: str
+    product_id: str = ""
+    side: str = ""
 
 
 class _Placed(msgspec.Struct):
@@ -145,8 +149,8 @@ class AdvancedTrading(FamilyTrading):
 
     @property
     def command_window_ms(self) -> int:
-        """The life of the token that signs a command."""
-        return self.rest.command_life_s * 1000
+        """The life of the token that signs a command, and what the venue's clock may be late."""
+        return (self.rest.command_life_s + LEEWAY_S) * 1000
 
     def _order(self, row: OrderRow, market: Market, credentials: Credentials) -> Order:
         self.kinds.note(row.client_order_id, row.kind)
@@ -164,22 +168,28 @@ class AdvancedTrading(FamilyTrading):
         return order_body(market, order, options)
 
     async def place(self, market: Market, order: OrderRequest, credentials: Credentials) -> Order:
-        """The venue acknowledges an order by its id."""
+        """The venue acknowledges an order by its id; a client order id that was used before by that of the first
+        order, and places nothing."""
         assert order.client_order_id is not None
         body = {"client_order_id": order.client_order_id, **self._body(market, order)}
         self.kinds.note(order.client_order_id, order.type)
         answer = await self.rest.command(
+            decode_placed,
             "orders",
             body,
             credentials,
             market=market,
             operation="place_order",
-            client_order_id=order.client_order_id,
-            places=[order.client_order_id],
+            ref=OrderRef(client_order_id=order.client_order_id),
+            places=True,
         )
-        order_id = decode_placed(answer).success_response.order_id
-        self._ids[credentials, order.client_order_id] = order_id
-        return acknowledged(market, order, order_id, None)
+        placed = answer.success_response
+        if (placed.product_id or market.native_symbol, placed.side or order.side) != (market.native_symbol, order.side):
+            raise DuplicateClientOrderId(
+                f"{order.client_order_id} is the client id of another order, {placed.order_id}", exchange=self.exchange
+            )
+        self._ids[credentials, order.client_order_id] = placed.order_id
+        return acknowledged(market, order, placed.order_id, None)
 
     async def preview(self, market: Market, order: OrderRequest, credentials: Credentials) -> Preview:
         """What would become of an order; nothing is placed."""
@@ -299,16 +309,16 @@ class AdvancedTrading(FamilyTrading):
     ) -> Sequence[_Cancel]:
         """The verdicts on some orders, in their order."""
         answer = await self.rest.command(
+            decode_cancels,
             "orders/batch_cancel",
             {"order_ids": order_ids},
             credentials,
             market=market,
             operation=operation,
-            client_order_id=ref.client_order_id,
-            order_id=ref.id,
+            ref=ref,
             urgent=True,
         )
-        verdicts = {row.order_id: row for row in decode_cancels(answer).results}
+        verdicts = {row.order_id: row for row in answer.results}
         if missing := [order_id for order_id in order_ids if order_id not in verdicts]:
             raise self._unknown(operation, market, ref, AnswerLost(f"the answer leaves out {', '.join(missing)}"))
         return [verdicts[order_id] for order_id in order_ids]
@@ -391,14 +401,9 @@ class AdvancedTrading(FamilyTrading):
             size = plain(native_quantity(market, change))
         if change.price is not None:
             price = plain(change.price)
+        body = {"order_id": order_id, "price": str(price), "size": str(size)}
         await self.rest.command(
-            "orders/edit",
-            {"order_id": order_id, "price": str(price), "size": str(size)},
-            credentials,
-            market=market,
-            operation="amend_order",
-            client_order_id=ref.client_order_id,
-            order_id=ref.id,
+            bytes, "orders/edit", body, credentials, market=market, operation="amend_order", ref=ref
         )
         return await self._after("amend_order", market, ref, order_id, credentials)
 

@@ -156,15 +156,16 @@ class InternationalTrading(FamilyTrading):
         params = order_params(market, order, options)
         self.kinds.note(order.client_order_id, order.type)
         answer = await self.rest.command(
+            decode_done,
             "buy" if order.side is Side.BUY else "sell",
             params,
             credentials,
             market=market,
             operation="place_order",
-            client_order_id=order.client_order_id,
-            places=[order.client_order_id],
+            ref=OrderRef(client_order_id=order.client_order_id),
+            places=True,
         )
-        return self._order(decode_done(answer).result.order, market)
+        return self._order(answer.result.order, market)
 
     # -- looking ------------------------------------------------------------------------------------------------
 
@@ -270,24 +271,20 @@ class InternationalTrading(FamilyTrading):
 
     async def cancel(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
         order_id = await self._id_of(market, ref, credentials)
+        asked = {"order_id": order_id}
         answer = await self.rest.command(
-            "cancel",
-            {"order_id": order_id},
-            credentials,
-            market=market,
-            operation="cancel_order",
-            client_order_id=ref.client_order_id,
-            order_id=ref.id,
-            urgent=True,
+            decode_order, "cancel", asked, credentials, market=market, operation="cancel_order", ref=ref, urgent=True
         )
-        return self._order(decode_order(answer).result, market)
+        return self._order(answer.result, market)
 
     async def cancel_all(self, market: Market, credentials: Credentials) -> Sequence[Order]:
         """The venue says how many there were: which, is what was open before."""
         before = await self.open_orders(market, credentials)
+        asked = {"instrument_name": market.native_symbol}
         await self.rest.command(
+            bytes,
             "cancel_all_by_instrument",
-            {"instrument_name": market.native_symbol},
+            asked,
             credentials,
             market=market,
             operation="cancel_all_orders",
@@ -329,15 +326,9 @@ class InternationalTrading(FamilyTrading):
         if row.reduce_only:
             params["reduce_only"] = True
         answer = await self.rest.command(
-            "edit",
-            params,
-            credentials,
-            market=market,
-            operation="amend_order",
-            client_order_id=ref.client_order_id,
-            order_id=ref.id,
+            decode_done, "edit", params, credentials, market=market, operation="amend_order", ref=ref
         )
-        return self._order(decode_done(answer).result.order, market)
+        return self._order(answer.result.order, market)
 
     # -- the account --------------------------------------------------------------------------------------------
 
