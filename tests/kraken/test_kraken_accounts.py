@@ -178,6 +178,20 @@ async def test_a_lost_frame_and_an_unknown_order_interrupt(spot: Any) -> None:
     assert "not loaded" in spot.interruptions[2]
 
 
+async def test_a_new_subscription_counts_anew_and_repeated_frames_are_dropped(spot: Any) -> None:
+    new = {"order_id": "OA", "exec_type": "new", "order_status": "new"}
+    spot.push(executions(FIRST, sequence=7))
+    spot.push(executions(FIRST, sequence=7))
+    assert len(spot.told) == 1
+    list(spot.session.unsubscribe([spot.channel], 0))
+    list(spot.session.subscribe([spot.channel], 0))
+    spot.push(executions(new, sequence=8))
+    spot.push(executions(sequence=1, kind="snapshot"))
+    spot.push(executions(new, sequence=2))
+    assert len(spot.told) == 3
+    assert not spot.interruptions
+
+
 async def test_balances_are_those_that_can_be_traded_with(spot: Any) -> None:
     wallets = [
         {"type": "spot", "id": "main", "balance": 1.5},

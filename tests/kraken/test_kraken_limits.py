@@ -102,7 +102,7 @@ async def test_derivatives_cost_what_the_venue_says(played: Any, recordings: Any
     with pytest.raises(Exception, match="no order"):
         await family.get(market, OrderRef(id="u"), played.credentials)
     assert used(played, "derivatives")[COST] == spent + 1
-    assert used(played, "derivatives")[HISTORY] == 3
+    assert used(played, "derivatives")[HISTORY] == 4, "and one for the fees of fills"
 
 
 @pytest.mark.parametrize(("error", "pause_s"), [("EGeneral:Temporary lockout", 900), ("EAPI:Rate limit exceeded", 5)])

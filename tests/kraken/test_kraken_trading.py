@@ -516,6 +516,23 @@ async def test_the_history_is_asked_only_when_the_placement_cannot_arrive_any_mo
     assert len(played.http.asked("GET", "/api/history/v3/executions")) == 1
 
 
+async def test_fees_that_the_fills_leave_out_come_from_the_history(played: Any, recordings: Any) -> None:
+    rows = recordings.rest("futures-fills")["body"]
+    played.http.answer("GET", "/derivatives/api/v3/fills", rows)
+    execution = {
+        "uid": rows["fills"][0]["fill_id"],
+        "quantity": "5490",
+        "price": "9400",
+        "orderData": {"fee": "0.0001"},
+    }
+    played.http.answer("GET", "/api/history/v3/executions", history({"execution": {"execution": execution}}))
+    fills = await played.venue.parts["derivatives"].fills(None, None, None, played.credentials)
+    assert [(fill.fee, fill.fee_asset) for fill in fills] == [(None, None), (Decimal("0.0001"), "BTC")]
+    played.http.again("GET", "/api/history/v3/executions")
+    bare = await played.venue.parts["derivatives"].fills(None, None, None, played.credentials)
+    assert [fill.id for fill in bare] == [fill.id for fill in fills], "fills are told without their fees, if need be"
+
+
 async def test_of_a_placement_of_long_ago_the_history_is_read_back_to_its_time(played: Any) -> None:
     market = await played.market(LINEAR)
     since = played.clock.wall_ns() // 1_000_000

@@ -245,7 +245,7 @@ class SpotAccountSession(AccountSession):
         if self._input is None:
             return
         name = "executions" if isinstance(frame, _Executions) else "balances"
-        if not self._in_sequence(name, frame.sequence):
+        if not self._in_sequence(name, frame.sequence, begins=frame.type == "snapshot"):
             return
         if isinstance(frame, _Executions):
             for entry in frame.data:
@@ -253,15 +253,18 @@ class SpotAccountSession(AccountSession):
         else:
             self._tell(event for entry in frame.data if (event := entry.event()) is not None)
 
-    def _in_sequence(self, name: str, sequence: int | None) -> bool:
-        """Frames of a channel are counted: a gap means that something was not told."""
+    def _in_sequence(self, name: str, sequence: int | None, *, begins: bool) -> bool:
+        """Frames of a channel are counted: a gap means that something was not told. A snapshot begins a subscription,
+        and with it possibly the count."""
         if sequence is None:
             return True
-        before = self._sequences.get(name)
+        before = None if begins or sequence == 1 else self._sequences.get(name)
+        if before is not None and sequence <= before:
+            return False
         self._sequences[name] = sequence
         if before is not None and sequence > before + 1:
             self._interrupted(f"{name}: frames {before + 1} to {sequence - 1} are missing")
-        return before is None or sequence > before
+        return True
 
     def _execution(self, entry: Execution) -> Iterator[AccountEvent]:
         before = self._orders.get(entry.order_id)

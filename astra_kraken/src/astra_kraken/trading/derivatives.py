@@ -8,6 +8,7 @@ Management, History.
 from __future__ import annotations
 
 import datetime
+import logging
 import math
 from collections.abc import Sequence
 from decimal import Decimal
@@ -64,6 +65,8 @@ from astra_kraken.trading.spot_rows import decode_volume
 from astra_kraken.trading.terms import (
     average_fill,
 )
+
+logger = logging.getLogger(__name__)
 
 Parameters = list[tuple[str, Value | None]]
 
@@ -344,16 +347,16 @@ class DerivativesTrading(FamilyTrading):
         return past_order(market, known, fills, reason) if known else None
 
     async def _history(
-        self, name: str, market: Market, credentials: Credentials, since: int | None
+        self, name: str, market: Market | None, credentials: Credentials, since: int | None
     ) -> Sequence[Element]:
-        """The newest page of the history, or (`since`, ms) all of it back to a time."""
+        """The newest page of the history (of a contract), or (`since`, ms) all of it back to a time."""
         elements: list[Element] = []
         token: str | None = None
         for _ in range(HISTORY_PAGES):
             params: Parameters = [
                 ("sort", "desc"),
                 ("count", HISTORY_PAGE),
-                ("tradeable", market.native_symbol),
+                ("tradeable", None if market is None else market.native_symbol),
                 ("continuation_token", token),
             ]
             page = await self.rest.private(decode_history, f"/api/history/v3/{name}", params, credentials, cost=1)
@@ -518,8 +521,8 @@ class DerivativesTrading(FamilyTrading):
     async def fills(
         self, market: Market | None, since: int | None, limit: int | None, credentials: Credentials
     ) -> Sequence[Fill]:
-        """`fills` has the last hundred of all contracts, newest first, and those before a time. (Fees are told by the
-        account's stream; here they may be missing.)"""
+        """`fills` has the last hundred of all contracts, newest first, and those before a time. Fees that it leaves
+        out are looked up in the account's history, as far as the same executions are found there."""
         found: dict[str, Fill] = {}
         params: Parameters = []
         for _ in range(MAX_PAGES):
@@ -528,24 +531,45 @@ class DerivativesTrading(FamilyTrading):
             fresh = [row for row in rows if row.fill_id not in found]
             for known, row in await self.with_markets(fresh, market, lambda row: native_symbol(row.symbol)):
                 found[row.fill_id] = row.fill(known)
-            if len(rows) < PAGE or not fresh:
-                break
-            oldest = min(row.fill_time for row in rows)
-            if since is None and len(found) >= (limit or PAGE):
-                break
-            if since is not None and (milliseconds(oldest) or 0) < since:
+            oldest = min((row.fill_time for row in rows), default=None)
+            enough = len(found) >= (limit or PAGE) if since is None else (milliseconds(oldest) or 0) < since
+            if len(rows) < PAGE or not fresh or oldest is None or enough:
                 break
             # Up to and including the oldest: more fills may share its millisecond.
-            until = oldest + datetime.timedelta(milliseconds=1)
-            params = [("lastFillTime", _iso(until))]
+            params = [("lastFillTime", _iso(oldest + datetime.timedelta(milliseconds=1)))]
         kept = [
             fill
             for fill in in_order(found.values())
             if (market is None or fill.market == market.symbol) and (since is None or fill.time >= since)
         ]
         if since is None:
-            return kept[-(limit or PAGE) :]
-        return kept if limit is None else kept[:limit]
+            kept = kept[-(limit or PAGE) :]
+        elif limit is not None:
+            kept = kept[:limit]
+        return await self._with_fees(kept, credentials)
+
+    async def _with_fees(self, fills: Sequence[Fill], credentials: Credentials) -> Sequence[Fill]:
+        bare = [fill for fill in fills if fill.fee is None]
+        if not bare:
+            return fills
+        paid: dict[str, Decimal] = {}
+        try:
+            for element in await self._history("executions", None, credentials, min(fill.time for fill in bare)):
+                for raw in element.event.values():
+                    execution = decode_executed(raw).execution
+                    if execution.fee is not None:
+                        paid[execution.uid] = execution.fee
+        except VenueError as error:
+            logger.info("%s: the fees of %d fills are not known: %s", self.exchange, len(bare), error)
+            return fills
+        return [
+            fill.model_copy(
+                update={"fee": paid[fill.id], "fee_asset": (await self.markets.get(fill.market)).margin_asset}
+            )
+            if fill.fee is None and fill.id in paid
+            else fill
+            for fill in fills
+        ]
 
     async def balances(self, credentials: Credentials) -> Sequence[Balance]:
         accounts = (await self.rest.private(decode_accounts, "accounts", [], credentials, cost=2)).accounts

@@ -297,11 +297,23 @@ class Change(msgspec.Struct, rename="camel"):
     reason: str = ""
 
 
+class ExecutionFee(msgspec.Struct):
+    fee: str | None = None
+
+
 class Execution(msgspec.Struct, rename="camel"):
+    """An own execution: the account's side of the match, with what it paid in the contract's margin asset."""
+
     quantity: Decimal
     price: Decimal
+    uid: str = ""
     maker_order: HistoryOrder | None = None
     taker_order: HistoryOrder | None = None
+    order_data: ExecutionFee | None = None
+
+    @property
+    def fee(self) -> Decimal | None:
+        return Decimal(self.order_data.fee) if self.order_data is not None and self.order_data.fee else None
 
 
 class Executed(msgspec.Struct):
