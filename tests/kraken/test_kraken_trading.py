@@ -721,8 +721,8 @@ async def test_spot_has_no_order_without_its_key_s_permission(played: Any) -> No
 
 
 def test_settings_refuse_what_the_venue_would_refuse() -> None:
-    with pytest.raises(ValueError, match="order_window_ms"):
-        KrakenSettings(order_window_ms=1000)
+    with pytest.raises(ValueError, match="recv_window_ms"):
+        KrakenSettings(recv_window_ms=1000)
     beta = KrakenSettings(environment="beta")
     assert beta.hosts.spot_stream == "wss://beta-ws.kraken.com"
     assert beta.hosts.spot_rest == "https://api.kraken.com"

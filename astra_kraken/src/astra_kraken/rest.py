@@ -123,7 +123,7 @@ class SpotRest(RestApi):
         )
         limiter = RateLimiter(exchange, buckets, clock)
         super().__init__(exchange, SPOT, settings.hosts.spot_rest, limiter=limiter, clock=clock, **options)
-        self.window_ms = settings.order_window_ms
+        self.window_ms = settings.recv_window_ms
         self._local = clock
         self._nonce_unit = settings.nonce_unit
         self._overtaking = settings.nonce_window
@@ -249,7 +249,7 @@ class DerivativesRest(RestApi):
         limiter = RateLimiter(exchange, buckets, clock)
         base_url = settings.hosts.derivatives_rest
         super().__init__(exchange, DERIVATIVES, base_url, limiter=limiter, clock=clock, **options)
-        self.window_ms = settings.order_window_ms
+        self.window_ms = settings.recv_window_ms
         self._judge = derivatives_interpreter(exchange)
 
     def interpret(self, request: Request, response: Response) -> Exception | None:

@@ -66,7 +66,7 @@ class KrakenSettings(FamilySettings):
     """List tokenised stocks (`AAPLx`) among the spot markets: a second request, refused in some regions."""
     tier: Tier = Tier.STARTER
     """Spot's verification level: its counters are larger and fall faster on the higher ones."""
-    order_window_ms: int = Field(default=5000, ge=2000, le=60_000)
+    recv_window_ms: int = Field(default=5000, ge=2000, le=60_000)
     """A placement or amendment that reaches the venue later than this after its time stamp is refused (Spot's
     `deadline`, the derivatives' `processBefore`)."""
     nonce_unit: Literal["ms", "us", "ns"] = "us"
