@@ -93,10 +93,20 @@ _WORDS: tuple[tuple[str, Meaning], ...] = (
     ("balance insufficient", Meaning(InsufficientFunds)),
     ("insufficient balance", Meaning(InsufficientFunds)),
     ("order funds should more", Meaning(InvalidOrder, rule="min-notional")),
-    ("price increment", Meaning(InvalidOrder, rule="tick-size")),
-    ("size increment", Meaning(InvalidOrder, rule="lot-size")),
 )
 """Parts of messages (in small letters) where the code says no more than that something is wrong."""
+_RULES: tuple[tuple[str, str], ...] = (
+    ("price increment", "tick-size"),
+    ("tick size", "tick-size"),
+    ("size increment", "lot-size"),
+    ("lot", "lot-size"),
+    ("minimum", "min-quantity"),
+    ("maximum", "max-quantity"),
+    ("price", "price-range"),
+    ("size", "lot-size"),
+    ("quantity", "lot-size"),
+)
+"""The same, for the rule that an invalid order breaks where its code names none; the first that fits holds."""
 _BY_WORDS = frozenset({"400100", "100001"})
 
 
@@ -115,7 +125,16 @@ def meaning_of(code: str, message: str, product: str, *, command: bool) -> Meani
         if found is not None:
             return found
     known = CODES[product].get(code)
-    return _OF_COMMANDS.get(code) if known is None and command else known
+    if known is None and command:
+        known = _OF_COMMANDS.get(code)
+    if known is not None and known.error is InvalidOrder and known.rule is None:
+        return Meaning(InvalidOrder, rule=_rule(message))
+    return known
+
+
+def _rule(message: str) -> str | None:
+    folded = message.lower()
+    return next((rule for words, rule in _RULES if words in folded), None)
 
 
 def by_words(message: str) -> Meaning | None:
@@ -129,7 +148,7 @@ def refusal(exchange: str, product: str, code: str | None, message: str) -> Exce
     decides."""
     known = by_words(message) if code is None else meaning_of(code, message, product, command=True)
     if known is None:
-        known = Meaning(InvalidOrder if code is None else VenueError)
+        known = Meaning(InvalidOrder, rule=_rule(message)) if code is None else Meaning(VenueError)
     return Failure(exchange, message or f"code {code}", code=code, command=True).raised_as(known)
 
 
