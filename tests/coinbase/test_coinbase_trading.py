@@ -24,12 +24,16 @@ from astra.errors import (
     VenueError,
     VenueUnavailable,
 )
+from astra.models.markets import ContractType, Market
 from astra.models.orders import OrderChange, OrderRef, OrderRequest, OrderStatus, OrderType
 from astra.models.trades import Side
 from astra.net.http import AnswerLost, Request, Response
+from astra.symbols import AssetType
 from astra_coinbase.errors import CODES, REASONS, interpret_advanced, interpret_gateway
 from astra_coinbase.rest import number
+from astra_coinbase.trading.advanced import decode_order as decode_advanced
 from astra_coinbase.trading.advanced_rows import Kinds, OrderRow, UserOrder
+from astra_coinbase.trading.international import decode_order as decode_gateway
 
 pytestmark = pytest.mark.anyio
 SPOT, ALIAS = "COINBASE-SPOT-BTC-USD", "COINBASE-SPOT-BTC-USDC"
@@ -573,6 +577,32 @@ def test_numbers_go_out_digit_for_digit(value: Decimal) -> None:
     assert Decimal(raw) == value
     assert "e" not in raw.lower()
     assert json.loads(raw, parse_float=Decimal, parse_int=Decimal) == value
+
+
+@given(
+    st.decimals(min_value="0.00000001", max_value="1000000000", places=8),
+    st.decimals(min_value="0.00000001", max_value="1000000000", places=8),
+)
+def test_numbers_come_back_digit_for_digit(size: Decimal, price: Decimal) -> None:
+    """The gateway's are JSON numbers, Advanced Trade's texts; exponents are lawful in the former."""
+    spot = Market(
+        symbol=SPOT,
+        asset_type=AssetType.SPOT,
+        base_asset="BTC",
+        quote_asset="USD",
+        native_symbol="BTC-USD",
+        product="spot",
+    )
+    members = {"base_size": str(number(size), "ascii"), "limit_price": str(number(price), "ascii")}
+    body = json.dumps({"order": row(order_configuration={"limit_limit_gtc": members})}).encode()
+    order = decode_advanced(body).order.order(spot)
+    assert (order.quantity, order.price) == (size, price)
+    perpetual = spot.model_copy(update={"contract_size": Decimal("0.01"), "contract_type": ContractType.LINEAR})
+    for form in (f"{size:f}", f"{size:e}"):
+        named = json.dumps(rpc_order(price=0))[:-1]
+        text = f'{{"result": {named}, "amount": {form}, "price": {price:e}}}}}'
+        order = decode_gateway(text.encode()).result.order(perpetual, Kinds())
+        assert (order.quantity, order.price) == (size, price)
 
 
 # -- quantities by hand ------------------------------------------------------------------------------------------------
