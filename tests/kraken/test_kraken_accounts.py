@@ -11,7 +11,7 @@ import pytest
 from astra.errors import AuthenticationError, PermissionDenied
 from astra.models.accounts import Balance, Position
 from astra.models.credentials import Credentials
-from astra.models.orders import Fill, Order, OrderStatus, OrderType, PositionSide
+from astra.models.orders import Fill, Order, OrderRequest, OrderStatus, OrderType, PositionSide
 from astra.models.trades import Side
 from astra.streams.feed import Channel, DataType, Ticket
 from astra_kraken.feed.derivatives_accounts import FEEDS, single_wallet
@@ -353,6 +353,24 @@ async def test_the_end_of_an_order_is_told_by_its_ids_alone(derivatives: Stage, 
     derivatives.push({"feed": "open_orders", "order_id": "u-1", "is_cancel": True, "reason": reason})
     assert derivatives.told[-1].status == status
     assert derivatives.told[-1].client_order_id == "mine-1"
+
+
+async def test_an_order_that_is_filled_at_once_is_told_as_it_was_asked_for(played: Any, outlet: Any) -> None:
+    """The venue's stream shows its fills only."""
+    status = {"status": "placed", "order_id": "u-1", "orderEvents": []}
+    played.http.answer("POST", "/derivatives/api/v3/sendorder", {"result": "success", "sendStatus": status})
+    account = Credentials.of("KRAKEN", "APIKEY", DOCS_SECRET)
+    market = await played.market("KRAKEN-PERP-XBT-USD-COINM")
+    wanted = OrderRequest.model_validate(
+        {"side": "BUY", "price": "50500", "contracts": "30", "time_in_force": "IOC", "client_order_id": "mine-1"}
+    )
+    await played.venue.place_order(market, wanted, account)
+    stage = Stage(played, outlet, "derivatives", account, Ticket())
+    logged_in(stage)
+    stage.push(filled_by(30, 50000, 0, cli_ord_id="mine-1"))
+    _, order = stage.told
+    assert (order.status, order.price, order.average_price) == (OrderStatus.FILLED, 50500, 50000)
+    assert (order.contracts, order.time_in_force) == (30, "IOC")
 
 
 async def test_a_stop_that_is_triggered_lives_on(derivatives: Stage) -> None:

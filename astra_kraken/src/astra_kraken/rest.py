@@ -10,6 +10,7 @@ import msgspec
 
 from astra.errors import OrderOutcomeUnknown
 from astra.models.credentials import Credentials
+from astra.models.orders import OrderRequest
 from astra.models.protocols import Clock
 from astra.net.http import Request, Response, Sign
 from astra.net.ratelimit import Bucket, BucketKind, RateLimiter
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from astra_kraken.settings import KrakenSettings
 
 T = TypeVar("T")
+
+Asked = Recent[tuple[Credentials, str], OrderRequest]
+"""The latest placements of derivatives by account and client order id: of an order that is filled at once the
+account's stream tells no more than the fills."""
 
 PUBLIC: Final = "public"
 CALLS: Final = "calls"

@@ -13,6 +13,7 @@ from astra.hookspecs import hookimpl
 from astra.models.markets import Market
 from astra.models.orders import OrderOptions
 from astra.models.protocols import Host
+from astra.rest import REMEMBERED_PLACEMENTS, Recent
 from astra.trading.checks import ClientIdRule
 from astra.venue import VenueSettings
 from astra_kraken.feed import KrakenFeed
@@ -26,7 +27,7 @@ from astra_kraken.markets import (
     spot_markets,
     unhurried,
 )
-from astra_kraken.rest import Rest
+from astra_kraken.rest import Asked, Rest
 from astra_kraken.settings import DERIVATIVES, PRODUCTS, SPOT, KrakenOrderOptions, KrakenSettings
 from astra_kraken.tickets import Tickets
 from astra_kraken.trading.derivatives import DerivativesTrading
@@ -67,10 +68,11 @@ class KrakenVenue(FamilyVenue):
         self.rest = Rest(self.code, settings, host.clock, self.unknown_market, http_transport)
         self.history = History(self.rest, self.pairs, host.clock, uids=settings.derivatives_feed == "v1")
         self.tickets = Tickets(self.rest, self.markets)
-        self.feed = KrakenFeed(settings, self.pairs, self.markets.peek_native, self.unknown_market)
+        asked: Asked = Recent(REMEMBERED_PLACEMENTS)
+        self.feed = KrakenFeed(settings, self.pairs, self.markets.peek_native, self.unknown_market, asked)
         parts: Mapping[str, FamilyTrading] = {
             SPOT: SpotTrading(self.rest.spot, self.markets).bind(self.pairs),
-            DERIVATIVES: DerivativesTrading(self.rest.derivatives, self.markets).bind(self.rest.spot),
+            DERIVATIVES: DerivativesTrading(self.rest.derivatives, self.markets).bind(self.rest.spot, asked),
         }
         self.parts = {product: parts[product] for product in settings.products}
 

@@ -31,6 +31,7 @@ from astra_kraken.feed.endpoints import DERIVATIVES_ACCOUNT, SPOT_ACCOUNT, SPOT_
 from astra_kraken.feed.spot import SpotSession
 from astra_kraken.feed.unified import UnifiedSession
 from astra_kraken.markets import SpotPairs
+from astra_kraken.rest import Asked
 from astra_kraken.settings import DERIVATIVES, SPOT, KrakenSettings
 from astra_kraken.signing import challenge_signature, secret_of
 
@@ -41,7 +42,8 @@ MarketLookup = Callable[[str, str], Market | None]
 class KrakenFeed(Feed):
     """The stream protocols of Spot and of derivatives.
 
-    `market_of` finds the markets that account events name; `unknown_market` is told of those it does not find.
+    `market_of` finds the markets that account events name; `unknown_market` is told of those it does not find. `asked`
+    are the placements of derivatives that were sent from here.
     """
 
     def __init__(
@@ -50,11 +52,13 @@ class KrakenFeed(Feed):
         pairs: SpotPairs,
         market_of: MarketLookup = lambda product, native_symbol: None,
         unknown_market: Callable[[], None] = lambda: None,
+        asked: Asked | None = None,
     ) -> None:
         self._settings = settings
         self._pairs = pairs
         self._market_of = market_of
         self._unknown_market = unknown_market
+        self._asked = Recent(1) if asked is None else asked
         self._checks: dict[str, PairChecks] = {}
         self._began: Recent[Channel, int] = Recent(REMEMBERED_KEYS)
 
@@ -70,7 +74,7 @@ class KrakenFeed(Feed):
         if endpoint.name == DERIVATIVES_ACCOUNT:
             market_of = partial(self._market, DERIVATIVES)
             return DerivativesAccountSession(
-                endpoint, outlet, ticket, market_of, derivatives_key, signed_challenge, self._began
+                endpoint, outlet, ticket, market_of, derivatives_key, signed_challenge, self._began, self._asked
             )
         return DerivativesSession(endpoint, outlet, ticket)
 

@@ -24,6 +24,7 @@ from astra.streams.feed import Channel, Endpoint, Frame, Outlet, Payload, Ticket
 from astra.trading.native import make_fill, make_order, make_position, status_of
 from astra_kraken.feed.accounts import REMEMBERED_ORDERS, AccountSession, MarketOf
 from astra_kraken.markets import asset_name, native_symbol
+from astra_kraken.rest import Asked
 from astra_kraken.settings import FLEX_WALLET
 from astra_kraken.trading.terms import (
     TRIGGERED_REASON,
@@ -225,13 +226,17 @@ class DerivativesAccountSession(AccountSession):
         key: Callable[[Credentials], ApiKey],
         sign: Callable[[ApiKey, str], str],
         began: Recent[Channel, int],
+        asked: Asked,
     ) -> None:
-        """`began` keeps, over all connections, when each account's stream was subscribed first (venue time, ms)."""
+        """`began` keeps, over all connections, when each account's stream was subscribed first (venue time, ms);
+        `asked` what was asked for from here."""
         super().__init__(endpoint, outlet, ticket, market_of)
         assert isinstance(endpoint.scope, Credentials)
         self._key = key(endpoint.scope)
         self._sign = sign
+        self._account = endpoint.scope
         self._began = began
+        self._asked = asked
         self._since = 0
         self._challenge: str | None = None
         self._unanswered: set[str] = set()
@@ -342,7 +347,9 @@ class DerivativesAccountSession(AccountSession):
             yield self._never_rested(row, market)
 
     def _never_rested(self, row: FillRow, market: Market) -> Order:
-        """An order that was filled at once: nothing but its fills tells of it."""
+        """An order that was filled at once: nothing but its fills tells of it, and what was asked for."""
+        asked = self._asked.get((self._account, row.cli_ord_id)) if row.cli_ord_id else None
+        at_market = row.order_type == "market" if asked is None else not asked.type.has_price
         fills = list((self._fills.get(row.order_id) or {}).values())
         filled = sum((quantity for _, quantity in fills), _ZERO)
         return make_order(
@@ -350,9 +357,11 @@ class DerivativesAccountSession(AccountSession):
             order_id=row.order_id,
             client_order_id=row.cli_ord_id,
             side=Side.BUY if row.buy else Side.SELL,
-            kind=OrderType.MARKET if row.order_type == "market" else OrderType.LIMIT,
+            kind=OrderType.MARKET if at_market else OrderType.LIMIT,
             status=OrderStatus.FILLED,
-            price=None,
+            price=None if asked is None else asked.price,
+            time_in_force=None if asked is None else asked.time_in_force,
+            reduce_only=asked is not None and asked.reduce_only,
             total=filled,
             filled=filled,
             average=average_fill(market, fills),

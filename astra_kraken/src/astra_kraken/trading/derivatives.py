@@ -38,7 +38,7 @@ from astra.trading.checks import native_quantity
 from astra.trading.native import make_order, status_of
 from astra_kraken.errors import ACCEPTED, derivatives_meaning, refused_status
 from astra_kraken.markets import native_symbol
-from astra_kraken.rest import DerivativesRest, SpotRest
+from astra_kraken.rest import Asked, DerivativesRest, SpotRest
 from astra_kraken.settings import KrakenOrderOptions
 from astra_kraken.trading.derivatives_rows import (
     LOOK_UP_STATUS,
@@ -91,9 +91,11 @@ class DerivativesTrading(FamilyTrading):
     rest: DerivativesRest
     spot: SpotRest
 
-    def bind(self, spot: SpotRest) -> DerivativesTrading:
-        """With Spot's API, which tells the fees of derivatives too."""
+    def bind(self, spot: SpotRest, asked: Asked) -> DerivativesTrading:
+        """With Spot's API, which tells the fees of derivatives too, and with where placements are remembered for the
+        account's stream."""
         self.spot = spot
+        self._asked = asked
         return self
 
     @property
@@ -137,10 +139,12 @@ class DerivativesTrading(FamilyTrading):
 
     async def place(self, market: Market, order: OrderRequest, credentials: Credentials) -> Order:
         assert order.client_order_id is not None
+        params = self.order_params(market, order)
+        self._asked[credentials, order.client_order_id] = order
         answer = await self.rest.command(
             decode_command,
             "sendorder",
-            self.order_params(market, order),
+            params,
             credentials,
             market=market.symbol,
             operation="place_order",
@@ -189,6 +193,9 @@ class DerivativesTrading(FamilyTrading):
             {name: _json_value(value) for name, value in self.order_params(market, order) if value is not None}
             for market, order in orders
         ]
+        for _, order in orders:
+            if order.client_order_id is not None:
+                self._asked[credentials, order.client_order_id] = order
         results: list[Order | Exception] = []
         for start in range(0, len(orders), BATCH):
             few = orders[start : start + BATCH]
