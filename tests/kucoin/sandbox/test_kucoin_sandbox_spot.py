@@ -213,6 +213,9 @@ class TestStopOrders:
         native = placed["orderId"]
         assert native.startswith("vs")
         assert venue.call("spot_rest", "GET", f"{HF}/active", symbol="BTC-USDT") == []
+        for name in (native, "client-order/st"):
+            assert venue.refused("spot_rest", "GET", f"{HF}/{name}", symbol="BTC-USDT") == "400100"
+            assert venue.refused("spot_rest", "DELETE", f"{HF}/{name}", symbol="BTC-USDT") == "400100"
         (row,) = venue.call("spot_rest", "GET", "/api/v1/stop-order", symbol="BTC-USDT")["items"]
         assert (row["id"], row["stop"], row["stopPrice"], row["status"]) == (native, "loss", "49000", "NEW")
         venue.crowd(BTC, "SELL", "4.9", "49500")

@@ -227,7 +227,7 @@ class OrderDesk:
     def orders(self, account: Account, product: str, listing: Listing | None = None) -> list[EngineOrder]:
         """All orders that are or were active, newest first; conditional ones once they are triggered."""
         known: Sequence[EngineOrder] = self.engine.orders(account, None if listing is None else listing.symbol)
-        found = [order for order in known if self._fits(order, product, listing) and not _is_stop(order)]
+        found = [order for order in known if self._fits(order, product, listing) and not is_stop(order)]
         ghosts = self._ghosts.get(account.name)
         if ghosts:
             found += [order for order in ghosts.values() if self._fits(order, product, listing)]
@@ -276,7 +276,8 @@ class OrderDesk:
         return self.cancel(account, self.catalogue.of_symbol(order.market), order)
 
 
-def _is_stop(order: EngineOrder) -> bool:
+def is_stop(order: EngineOrder) -> bool:
+    """Is it a conditional order that was never triggered?"""
     return order.type.is_conditional and not order.triggered
 
 

@@ -19,11 +19,12 @@ from astra_kucoin.sandbox.orders import (
     OrderDesk,
     Tag,
     conditional_type,
+    is_stop,
     page,
     tag_of,
     time_in_force,
 )
-from astra_kucoin.sandbox.refusals import PARAMETER, not_cancelable
+from astra_kucoin.sandbox.refusals import PARAMETER, no_such_order, not_cancelable
 from astra_kucoin.sandbox.wire import SPOT, Params, Refusal, check_client_id
 
 ZERO = Decimal(0)
@@ -213,11 +214,16 @@ class SpotOrders:
     # --- cancelling ---
 
     def _named(self, call: Call, listing: Listing, native: str | None, client_id: str | None) -> EngineOrder:
+        """A stop order is none of this family before it is triggered."""
         if native is not None:
-            return self._desk.by_id(call.account, SPOT, native, listing)
-        if client_id is None:
+            order = self._desk.by_id(call.account, SPOT, native, listing)
+        elif client_id is None:
             raise call.params.bad("orderId or clientOid is required")
-        return self._desk.by_client_id(call.account, SPOT, client_id, listing)
+        else:
+            order = self._desk.by_client_id(call.account, SPOT, client_id, listing)
+        if is_stop(order):
+            raise no_such_order(SPOT)
+        return order
 
     def _cancelled(self, call: Call) -> tuple[dict[str, str], EngineOrder]:
         listing = self._catalogue.need(SPOT, call.params.need("symbol"))
