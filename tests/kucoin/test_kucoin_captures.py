@@ -17,7 +17,6 @@ from astra.models.orderbook import BookState, OrderbookUpdate, UpdateKind
 from astra.models.orders import Fill, MarginMode, Order, OrderStatus, OrderType, PositionSide
 from astra.models.trades import Side
 from astra.net.http import Request, Response
-from astra.rest import Recent
 from astra.streams.feed import Channel, DataType
 from astra.streams.sync import BookSync
 from astra.symbols import AssetType, Symbol
@@ -30,6 +29,7 @@ from astra_kucoin.markets import decode_rows, markets_of
 from astra_kucoin.settings import FUTURES, PRODUCTS, SPOT, KucoinSettings
 from astra_kucoin.signing import rest_sign, signature
 from astra_kucoin.trading import futures, spot
+from astra_kucoin.trading.rows import Notes, StopNote
 
 MARKETS_2021 = "spot-symbols-v1-trimmed"
 BOOK_MARKETS = ("ANKR-BTC", "BCHSV-USDT", "COV-BTC", "EQZ-BTC", "SNX-BTC")
@@ -48,7 +48,7 @@ def spot_market(native: str = "BTC-USDT") -> Market:
 
 
 def feed() -> KucoinFeed:
-    return KucoinFeed(KucoinSettings(), lambda product, native: None, lambda: None, Recent(10))
+    return KucoinFeed(KucoinSettings(), lambda product, native: None, lambda: None, Notes(10))
 
 
 class Effects:
@@ -223,11 +223,11 @@ def test_each_channel_is_subscribed_and_refused_for_itself(outlet: Any) -> None:
 # -- accounts -----------------------------------------------------------------------------------------------------
 
 
-def private(recordings: Any, outlet: Any, name: str, kind: Any, *markets: Market, stops: Any = None) -> list[Any]:
+def private(recordings: Any, outlet: Any, name: str, kind: Any, *markets: Market, notes: Any = None) -> list[Any]:
     """The account events of a recorded private stream."""
     known = {market.native_symbol: market for market in markets}
     channel = Channel(DataType.ACCOUNT, SPOT, credentials=Credentials.of("KUCOIN", "k", "s", "p"))
-    session = kind(feed().endpoint(channel), outlet, None, known.get, stops or Recent(10))
+    session = kind(feed().endpoint(channel), outlet, None, known.get, notes or Notes(10))
     session.received(b'{"id":"x","type":"welcome"}', 1)
     assert session.ready
     frames = [json.loads(frame) for frame in session.subscribe([channel], 0)]
@@ -340,7 +340,7 @@ def test_fills_of_inverse_contracts_average_harmonically(recordings: Any, outlet
 @pytest.mark.parametrize(("code", "final"), [(403, True), (404, False)])
 def test_a_refused_topic_refuses_the_account(recordings: Any, outlet: Any, code: int, final: bool) -> None:
     channel = Channel(DataType.ACCOUNT, SPOT)
-    session = SpotAccountSession(feed().endpoint(channel), outlet, None, lambda native: None, Recent(10))
+    session = SpotAccountSession(feed().endpoint(channel), outlet, None, lambda native: None, Notes(10))
     frames = [json.loads(frame) for frame in session.subscribe([channel], 0)]
     error = {"id": frames[0]["id"], "type": "error", "code": code, "data": "topic does not exist"}
     session.received(json.dumps(error).encode(), 1)
@@ -351,7 +351,7 @@ def test_a_refused_topic_refuses_the_account(recordings: Any, outlet: Any, code:
 
 def test_a_bad_token_is_replaced(outlet: Any) -> None:
     channel = Channel(DataType.ACCOUNT, SPOT)
-    session = SpotAccountSession(feed().endpoint(channel), outlet, None, lambda native: None, Recent(10))
+    session = SpotAccountSession(feed().endpoint(channel), outlet, None, lambda native: None, Notes(10))
     session.received(b'{"id":"","type":"error","code":401,"data":"token is invalid"}', 1)
     assert len(outlet.reconnects) == 1
 
@@ -568,3 +568,39 @@ def test_the_window_of_an_order_begins_when_it_is_sent() -> None:
     assert told["remark"] == '"clientTimestamp":0'
     text = f"1795255200123POST/api/v1/hf/orders/sync{signed.body.decode()}"
     assert signed.headers["KC-API-SIGN"] == signature("s", text)
+
+
+# -- what streams leave out ---------------------------------------------------------------------------------------
+
+
+def frame_of(subject: str, **row: Any) -> bytes:
+    data = {"symbol": "BTC-USDT", "side": "sell", "orderTime": 1730211033305, "ts": 1730211033335000000} | row
+    return json.dumps({"type": "message", "topic": "", "subject": subject, "data": data}).encode()
+
+
+def test_conditional_orders_are_told_with_the_client_order_id_that_is_known(recordings: Any, outlet: Any) -> None:
+    notes = Notes(10)
+    row = {"orderId": "vs8", "orderPrice": "", "orderType": "stop", "size": "0.01", "stop": "loss", "stopPrice": "4"}
+    notes.stops["vs8"] = StopNote("mine", OrderType.STOP_MARKET)
+    frames: Any = [frame_of("stopOrder", **row, type=kind) for kind in ("open", "triggered", "cancel")]
+    events = private(recordings, outlet, frames, SpotAccountSession, spot_market(), notes=notes)
+    assert [(event.id, event.client_order_id) for event in events] == [("stop:vs8", "mine")] * 3
+    assert [event.status for event in events] == [OrderStatus.NEW, OrderStatus.NEW, OrderStatus.CANCELED]
+    assert {event.type for event in events} == {OrderType.STOP_MARKET}
+
+
+def test_a_foreign_conditional_order_of_spot_ends_when_it_is_triggered(recordings: Any, outlet: Any) -> None:
+    """It goes on under an id that nothing joins to this one."""
+    row = {"orderId": "vs8", "orderPrice": "4", "size": "0.01", "stop": "entry", "stopPrice": "4", "type": "triggered"}
+    (event,) = private(recordings, outlet, [frame_of("stopOrder", **row)], SpotAccountSession, spot_market())  # type: ignore[arg-type]
+    assert (event.status, event.type) == (OrderStatus.EXPIRED, OrderType.TAKE_PROFIT_LIMIT)
+
+
+@pytest.mark.parametrize(("filled", "told"), [("0", 0), ("0.1", 1)])
+def test_the_cancel_half_of_an_amendment_is_no_end(recordings: Any, outlet: Any, filled: str, told: int) -> None:
+    notes = Notes(10)
+    notes.amending(None, "mine")
+    row = {"orderId": "67", "clientOid": "mine", "type": "canceled", "size": "1", "filledSize": filled, "price": "5"}
+    frames: Any = [frame_of("orderChange", **row), frame_of("orderChange", **row)]
+    events = private(recordings, outlet, frames, SpotAccountSession, spot_market(), notes=notes)
+    assert len(events) == told + 1  # the second one was not asked for

@@ -10,7 +10,7 @@ from astra.hookspecs import hookimpl
 from astra.models.markets import Market
 from astra.models.orders import Fill, OrderOptions
 from astra.models.protocols import Host
-from astra.rest import REMEMBERED_PLACEMENTS, Recent
+from astra.rest import REMEMBERED_PLACEMENTS
 from astra.trading.checks import ClientIdRule
 from astra.venue import VenueSettings
 from astra_kucoin.feed import KucoinFeed
@@ -21,7 +21,7 @@ from astra_kucoin.settings import FUTURES, PRODUCTS, SPOT, KucoinOrderOptions, K
 from astra_kucoin.tickets import Tickets
 from astra_kucoin.trading.base import CLIENT_IDS
 from astra_kucoin.trading.futures import FuturesTrading
-from astra_kucoin.trading.rows import StopNotes
+from astra_kucoin.trading.rows import Notes
 from astra_kucoin.trading.spot import SpotTrading
 
 
@@ -44,11 +44,11 @@ class KucoinVenue(FamilyVenue):
         self.rest = Rest(self.code, settings, host.clock, self.unknown_market, http_transport)
         self.history = History(self.rest, host.clock)
         self.tickets = Tickets(self.rest, self.markets, host.clock)
-        stops: StopNotes = Recent(REMEMBERED_PLACEMENTS)
-        self.feed = KucoinFeed(settings, self.markets.peek_native, self.unknown_market, stops)
+        notes = Notes(REMEMBERED_PLACEMENTS)
+        self.feed = KucoinFeed(settings, self.markets.peek_native, self.unknown_market, notes)
         parts: Mapping[str, FamilyTrading] = {
-            SPOT: SpotTrading(self.rest.spot, self.markets, settings, stops),
-            FUTURES: FuturesTrading(self.rest.futures, self.markets, settings, stops),
+            SPOT: SpotTrading(self.rest.spot, self.markets, settings, notes),
+            FUTURES: FuturesTrading(self.rest.futures, self.markets, settings, notes),
         }
         self.parts = {product: parts[product] for product in settings.products}
 

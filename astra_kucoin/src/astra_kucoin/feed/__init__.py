@@ -23,7 +23,7 @@ from astra_kucoin.feed.accounts import FuturesAccountSession, SpotAccountSession
 from astra_kucoin.feed.markets import MarketSession
 from astra_kucoin.history import SEED_DEPTH
 from astra_kucoin.settings import SPOT, KucoinSettings
-from astra_kucoin.trading.rows import StopNotes
+from astra_kucoin.trading.rows import Notes
 
 PING_S = 18.0
 """How often the venue wants a ping; it answers each. It never pings by itself."""
@@ -36,7 +36,7 @@ class KucoinFeed(Feed):
     token sockets.
 
     `market_of` finds the markets (product, native symbol) that account events name; `unknown_market` is told of those
-    that it does not find; `stops` is what the trading side knows of conditional orders.
+    that it does not find; `notes` is what the trading side knows and they do not tell.
     """
 
     def __init__(
@@ -44,12 +44,12 @@ class KucoinFeed(Feed):
         settings: KucoinSettings,
         market_of: Callable[[str, str], Market | None],
         unknown_market: Callable[[], None],
-        stops: StopNotes,
+        notes: Notes,
     ) -> None:
         self._settings = settings
         self._known = market_of
         self._unknown_market = unknown_market
-        self._stops = stops
+        self._notes = notes
 
     def endpoint(self, channel: Channel) -> Endpoint:
         hosts, product = self._settings.hosts, channel.product
@@ -84,7 +84,7 @@ class KucoinFeed(Feed):
         if not account:
             return MarketSession(endpoint, outlet, ticket)
         kind = SpotAccountSession if product == SPOT else FuturesAccountSession
-        return kind(endpoint, outlet, ticket, lambda native: self._market_of(product, native), self._stops)
+        return kind(endpoint, outlet, ticket, lambda native: self._market_of(product, native), self._notes)
 
     def _market_of(self, product: str, native_symbol: str) -> Market | None:
         market = self._known(product, native_symbol)

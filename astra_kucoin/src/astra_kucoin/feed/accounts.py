@@ -23,7 +23,7 @@ from astra.streams.feed import AccountInput, Channel, Endpoint, Frame, Outlet, P
 from astra.trading.native import NetSides, average_of, decimal_or_none, make_fill, make_order
 from astra_kucoin.markets import asset_of
 from astra_kucoin.settings import FUTURES, SPOT
-from astra_kucoin.trading.rows import STOP_PREFIX, ZERO, PositionRow, StopNotes, kind_of, ms_of
+from astra_kucoin.trading.rows import STOP_PREFIX, ZERO, Notes, PositionRow, kind_of, ms_of
 
 logger = logging.getLogger(__name__)
 
@@ -212,11 +212,11 @@ class AccountSession(Session):
     topics: ClassVar[Sequence[str]]
 
     def __init__(
-        self, endpoint: Endpoint, outlet: Outlet, ticket: Ticket | None, market_of: MarketOf, stops: StopNotes
+        self, endpoint: Endpoint, outlet: Outlet, ticket: Ticket | None, market_of: MarketOf, notes: Notes
     ) -> None:
         super().__init__(endpoint, outlet, ticket)
         self._market_of = market_of
-        self._stops = stops
+        self._notes = notes
         self._welcome = False
         self._channel: Channel | None = None
         self._input: AccountInput | None = None
@@ -319,8 +319,19 @@ class AccountSession(Session):
             tally.size += matched[1]
             tally.worth += matched[1] / matched[0] if market.is_inverse else matched[1] * matched[0]
             yield row.fill(market, *matched)
-        note = self._stops.get(row.order_id)
+        if self._goes_on(row):
+            return
+        note = self._notes.stops.get(row.order_id)
         yield row.order(market, self._average(market, row), None if note is None else note.kind)
+
+    def _goes_on(self, row: OrderEvent) -> bool:
+        """Is the cancel half of an amendment? The order, of which nothing was filled, goes on under another id. (One
+        that was filled in part is told as canceled, for its fills stay with its old id.)"""
+        names = row.order_id, row.client_oid
+        if row.type == "canceled" and not decimal_or_none(row.filled_size) and self._notes.amended(*names):
+            self._notes.settled(*names)
+            return True
+        return False
 
     def _average(self, market: Market, row: OrderEvent) -> Decimal | None:
         """The venue does not tell it: made of the fills, if all were seen."""
@@ -334,7 +345,7 @@ class AccountSession(Session):
         market = self._market(row.symbol)
         if market is None:
             return
-        note = self._stops.get(row.order_id)
+        note = self._notes.stops.get(row.order_id)
         status = _STOP_STATES.get(row.type, OrderStatus.NEW)
         if row.triggered:
             if row.trigger_success is False:

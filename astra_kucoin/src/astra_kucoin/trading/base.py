@@ -16,7 +16,7 @@ from astra.trading.checks import ClientIdRule, ClientIdsUnique
 from astra.venue import MarketTable
 from astra_kucoin.rest import KucoinApi
 from astra_kucoin.settings import KucoinOrderOptions, KucoinSettings
-from astra_kucoin.trading.rows import StopNote, StopNotes
+from astra_kucoin.trading.rows import Notes, StopNote
 
 CLIENT_IDS: Final = ClientIdRule(max_length=40, alphabet="A-Za-z0-9_-", unique=ClientIdsUnique.FOREVER)
 """An id is refused once it was used, also after its order is done."""
@@ -48,10 +48,10 @@ class KucoinTrading(FamilyTrading):
     fees_by_market = True
     rest: KucoinApi
 
-    def __init__(self, rest: KucoinApi, markets: MarketTable, settings: KucoinSettings, stops: StopNotes) -> None:
+    def __init__(self, rest: KucoinApi, markets: MarketTable, settings: KucoinSettings, notes: Notes) -> None:
         super().__init__(rest, markets)
         self._settings = settings
-        self._stops = stops
+        self.notes = notes
 
     @property
     def command_window_ms(self) -> int:
@@ -63,7 +63,7 @@ class KucoinTrading(FamilyTrading):
     def note(self, order_id: str, order: Order | OrderRequest) -> None:
         """Remember what the streams do not tell of a conditional order."""
         if order.client_order_id is not None and order.type.is_conditional:
-            self._stops[order_id] = StopNote(order.client_order_id, order.type)
+            self.notes.stops[order_id] = StopNote(order.client_order_id, order.type)
 
     def unknown(
         self, operation: str, market: Market, ref: OrderRef, lost: AnswerLost | OrderOutcomeUnknown | VenueError

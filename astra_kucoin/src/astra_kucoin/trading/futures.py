@@ -298,16 +298,29 @@ class FuturesTrading(KucoinTrading):
     async def cancel_batch(
         self, market: Market, refs: Sequence[OrderRef], credentials: Credentials
     ) -> Sequence[Order | Exception]:
-        """By id and by client order id apart: a request takes one kind."""
+        """By id and by client order id apart: a request takes one kind. Conditional orders, as far as they are known,
+        are canceled one by one: the venue does not say whether its batches take them."""
         results: dict[int, Order | Exception] = {}
-        by_id = [place for place, ref in enumerate(refs) if ref.id is not None]
-        by_client_id = [place for place, ref in enumerate(refs) if ref.id is None]
+        alone = [place for place, ref in enumerate(refs) if self._is_conditional(ref, credentials)]
+        by_id = [place for place, ref in enumerate(refs) if ref.id is not None and place not in alone]
+        by_client_id = [place for place, ref in enumerate(refs) if ref.id is None and place not in alone]
+        for place in alone:
+            try:
+                results[place] = await self.cancel(market, refs[place], credentials)
+            except VenueError as error:
+                results[place] = error
         for places in (by_id, by_client_id):
             for start in range(0, len(places), CANCEL_BATCH):
                 few = places[start : start + CANCEL_BATCH]
                 answers = await self._cancel_few(market, [refs[place] for place in few], credentials)
                 results.update(zip(few, answers, strict=True))
         return [results[place] for place in range(len(refs))]
+
+    def _is_conditional(self, ref: OrderRef, credentials: Credentials) -> bool:
+        if ref.id is not None:
+            return self.notes.stops.get(ref.id) is not None
+        placement = self.rest.placement(credentials, ref.client_order_id or "")
+        return placement is not None and placement.conditional
 
     async def _cancel_few(
         self, market: Market, refs: Sequence[OrderRef], credentials: Credentials

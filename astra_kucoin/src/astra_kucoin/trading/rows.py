@@ -56,6 +56,30 @@ StopNotes = Recent[str, StopNote]
 """The venue's id (without prefix) -> what is known of the conditional order."""
 
 
+class Notes:
+    """What the trading side tells the streams, because they do not say it themselves."""
+
+    def __init__(self, most: int) -> None:
+        self.stops: StopNotes = Recent(most)
+        self._amended: Recent[str, bool] = Recent(most)
+
+    def amending(self, *names: str | None) -> None:
+        """An order of spot, by its id or client order id, is about to be canceled and placed anew."""
+        for name in names:
+            if name is not None:
+                self._amended[name] = True
+
+    def amended(self, *names: str | None) -> bool:
+        """Is that so of the order?"""
+        return any(self._amended.get(name) for name in names if name is not None)
+
+    def settled(self, *names: str | None) -> None:
+        """Not any more."""
+        for name in names:
+            if name is not None and self._amended.get(name):
+                self._amended[name] = False
+
+
 def ms_of(stamp: int) -> int:
     """A time in ms; the venue writes some in ns."""
     return stamp // 1_000_000 if stamp >= _NS_FROM else stamp

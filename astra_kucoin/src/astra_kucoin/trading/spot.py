@@ -215,7 +215,7 @@ class SpotTrading(KucoinTrading):
             try:
                 return await self._conditional(market, ref, credentials)
             except OrderNotFound:
-                note = self._stops.get(ref.id.removeprefix(STOP_PREFIX))
+                note = self.notes.stops.get(ref.id.removeprefix(STOP_PREFIX))
                 if note is None:
                     raise
                 return await self._ordinary(market, OrderRef(client_order_id=note.client_order_id), credentials)
@@ -344,6 +344,7 @@ class SpotTrading(KucoinTrading):
                 conditional = (order.id or "").startswith(STOP_PREFIX)
         if conditional:
             return await self._cancel_conditional(market, ref, credentials)
+        self.notes.settled(ref.id, ref.client_order_id)
         name = f"client-order/{part(ref.client_order_id)}" if ref.client_order_id is not None else part(ref.id or "")
         await self.rest.command(
             "DELETE",
@@ -382,6 +383,8 @@ class SpotTrading(KucoinTrading):
         """Ordinary and conditional orders; what became of each is asked for."""
         orders = await self.open_orders(market, credentials)
         conditional = [order for order in orders if (order.id or "").startswith(STOP_PREFIX)]
+        for order in orders:
+            self.notes.settled(order.id, order.client_order_id)
         for path, weight, some in ((ORDERS, 2, len(orders) - len(conditional)), (f"{STOPS}/cancel", 3, conditional)):
             # Orders that were not listed yet must not stay: the ordinary ones are canceled in any case.
             if some or path == ORDERS:
@@ -411,17 +414,24 @@ class SpotTrading(KucoinTrading):
             body["newPrice"] = decimal_text(change.price)
         if change.quantity is not None or change.contracts is not None:
             body["newSize"] = decimal_text(native_quantity(market, change))
-        answer = await self.rest.command(
-            "POST",
-            f"{ORDERS}/alter",
-            credentials,
-            market=market.symbol,
-            operation="amend_order",
-            weight=1,
-            body=body,
-            client_order_id=ref.client_order_id,
-            order_id=ref.id,
-        )
+        self.notes.amending(ref.id, ref.client_order_id)
+        try:
+            answer = await self.rest.command(
+                "POST",
+                f"{ORDERS}/alter",
+                credentials,
+                market=market.symbol,
+                operation="amend_order",
+                weight=1,
+                body=body,
+                client_order_id=ref.client_order_id,
+                order_id=ref.id,
+            )
+        except OrderOutcomeUnknown:
+            raise
+        except VenueError:
+            self.notes.settled(ref.id, ref.client_order_id)
+            raise
         named = OrderRef(id=decode_altered(answer).data.new_order_id)
         return await self.after("amend_order", market, named, credentials)
 
