@@ -85,6 +85,14 @@ async def test_a_stale_token_reconnects_and_a_missing_permission_refuses(spot: A
         assert isinstance(problem, refused)
 
 
+async def test_a_session_that_is_over_is_begun_anew(spot: Any) -> None:
+    """The venue says so without closing the connection."""
+    spot.push({"error": "ESession:Invalid session", "success": False})
+    assert len(spot.outlet.reconnects) == 1
+    spot.push({"error": "EGeneral:Something else", "success": False})
+    assert len(spot.outlet.reconnects) == 1
+
+
 async def test_the_documented_frames_are_understood(spot: Any, recordings: Any) -> None:
     for frame in recordings.received("spot-private-documented"):
         spot.push(frame)

@@ -49,6 +49,7 @@ from astra_kraken.trading.spot_rows import (
     decode_volume,
 )
 from astra_kraken.trading.terms import average_fill
+from astra_kraken.venue import KrakenVenue
 
 pytestmark = pytest.mark.anyio
 
@@ -409,6 +410,15 @@ async def test_not_found_means_not_placed_only_after_the_deadline(played: Any) -
     assert await played.venue.resolve_order(market, "mine-1", now, played.credentials) is True
     await played.clock.advance(2.1)
     assert await played.venue.resolve_order(market, "mine-1", now, played.credentials) is False
+    assert played.venue.command_lifetime_s(market) == 7.0
+
+
+async def test_with_a_nonce_window_a_lost_cancel_proves_nothing_by_time(played: Any) -> None:
+    """Without one the look-up's nonce shuts a late cancel out."""
+    market = await played.market(BTC)
+    venue = KrakenVenue(played.venue.host, KrakenSettings(nonce_window=True))
+    assert venue.command_lifetime_s(market) is None
+    assert venue.command_lifetime_s(await played.market(LINEAR)) == 7.0
     assert played.venue.command_lifetime_s(market) == 7.0
 
 

@@ -84,6 +84,13 @@ class KrakenVenue(FamilyVenue):
         """The derivatives' time: Spot tells whole seconds, and its streams need none."""
         return self.rest.derivatives.clock.now_ms()
 
+    def command_lifetime_s(self, market: Market) -> float | None:
+        """The expiry of placements and amendments, and a margin. Cancels on Spot have none: there it is the nonce of
+        the look-up after it that shuts a late one out, which a key with a nonce window does not."""
+        if market.product == SPOT and self.settings.nonce_window:
+            return None
+        return super().command_lifetime_s(market)
+
     async def load_markets(self, product: str) -> Sequence[Market]:
         markets: list[Market] = []
         if product != SPOT:

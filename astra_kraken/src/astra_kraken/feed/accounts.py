@@ -294,13 +294,20 @@ class SpotAccountSession(AccountSession):
             raise ValueError(f"a frame of {answer.channel} has another shape than documented")
         if answer.method != "subscribe" or answer.req_id not in self._waiting or self._channel is None:
             if answer.error is not None:
-                logger.warning("%s: the venue says: %s", self.endpoint.name, answer.error)
+                self._said(answer.error)
             return
         name = self._waiting.pop(answer.req_id)
         if not answer.success:
             self._refused(name, answer.error or "no reason given")
         elif not self._waiting:
             self.outlet.acknowledged([self._channel])
+
+    def _said(self, error: str) -> None:
+        """An error that answers nothing. A session that is over need not end the connection."""
+        logger.warning("%s: the venue says: %s", self.endpoint.name, error)
+        meaning = spot_meaning(error)
+        if meaning is not None and issubclass(meaning.error, AuthenticationError):
+            self.outlet.reconnect(f"the session is over: {error}")
 
     def _refused(self, name: str, error: str) -> None:
         assert self._channel is not None
