@@ -59,7 +59,7 @@ _decode_mode = msgspec.json.Decoder(Answer[_Mode]).decode
 
 
 def limiter(exchange: str, clock: Clock) -> RateLimiter:
-    """The venue's pools, as far as one host draws on them."""
+    """The venue's pools. Both hosts draw on the one for public data."""
     buckets = [
         Bucket(name, limit, window_s, left_header=LEFT_HEADER, header_is_shared=True, per_account=name != PUBLIC)
         for name, (limit, window_s) in POOLS.items()
@@ -77,6 +77,7 @@ class KucoinApi(RestApi):
         settings: KucoinSettings,
         clock: Clock,
         unknown_market: Callable[[], None],
+        limits: RateLimiter,
         transport: Any = None,
     ) -> None:
         hosts = settings.hosts
@@ -84,7 +85,7 @@ class KucoinApi(RestApi):
             exchange,
             product,
             hosts.spot_rest if product == SPOT else hosts.futures_rest,
-            limiter=limiter(exchange, clock),
+            limiter=limits,
             clock=clock,
             timeout_s=settings.request_timeout_s,
             proxy=settings.proxy,
@@ -210,8 +211,10 @@ class Rest:
         transport: Any = None,
     ) -> None:
         self.exchange = exchange
+        limits = limiter(exchange, clock)
         self.spot, self.futures = (
-            KucoinApi(exchange, product, settings, clock, unknown_market, transport) for product in (SPOT, FUTURES)
+            KucoinApi(exchange, product, settings, clock, unknown_market, limits, transport)
+            for product in (SPOT, FUTURES)
         )
         self._classic: Recent[tuple[str, Credentials], bool] = Recent(REMEMBERED_KEYS)
         if settings.account_mode == "auto":
