@@ -41,8 +41,11 @@ async def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
 
 
 @pytest.mark.parametrize(("exchange", "product"), [(code, name) for code, names in PRODUCTS.items() for name in names])
-async def test_a_gap_resynchronises_the_market_that_has_it(exchange: str, product: str) -> None:
-    async with Sandbox([exchange], seed=9, pace=3.0) as sandbox, Astra(settings=sandbox.settings) as astra:
+async def test_a_gap_resynchronises_the_market_that_has_it(exchange: str, product: str, impatient: Any) -> None:
+    async with (
+        Sandbox([exchange], seed=9, pace=3.0) as sandbox,
+        Astra(settings=impatient(exchange, sandbox)) as astra,
+    ):
         chosen, others = neighbours(list(await astra.list_markets(exchange)), product)
         markets = [chosen, *others]
         stale: Counter[str] = Counter()

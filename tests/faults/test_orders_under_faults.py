@@ -46,8 +46,6 @@ AT_ONCE = 40
 """Orders on their way at the same time, in each product."""
 ATTEMPTS = 8
 """An order that was certainly not placed is placed again, under the same id, so often at most."""
-WINDOW_MS = 1500
-"""How long the venue accepts a request: short, so that "not placed" is soon certain."""
 RESOLVE_S = 30
 """For how long the library finds out what became of a command."""
 COLUMNS = (
@@ -101,11 +99,10 @@ def no_fault(faults: Faults) -> None:
 
 
 @asynccontextmanager
-async def trading(exchange: str, *, stream: bool) -> AsyncIterator[tuple[Sandbox, Astra, list[Market]]]:
+async def trading(exchange: str, impatient: Any, *, stream: bool) -> AsyncIterator[tuple[Sandbox, Astra, list[Market]]]:
     """A sandbox with still books; one market of every product. With `stream` the account's stream runs beside."""
     async with Sandbox([exchange], seed=7, pace=0.0) as sandbox:
-        settings: dict[str, Any] = {**sandbox.settings, "trading": {"resolve_s": RESOLVE_S}}
-        settings["venues"][exchange] |= {"recv_window_ms": WINDOW_MS, "streams": {"backoff_cap_s": 1.0}}
+        settings: dict[str, Any] = {**impatient(exchange, sandbox), "trading": {"resolve_s": RESOLVE_S}}
         async with Astra(
             settings=settings, credentials=[sandbox.credentials(exchange)], random=random.Random(1)
         ) as astra:
@@ -297,9 +294,9 @@ class Questions:
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 async def test_no_order_is_lost_doubled_or_wrongly_called_rejected(
-    exchange: str, record_property: Callable[[str, object], None]
+    exchange: str, impatient: Any, record_property: Callable[[str, object], None]
 ) -> None:
-    async with trading(exchange, stream=False) as (sandbox, astra, markets):
+    async with trading(exchange, impatient, stream=False) as (sandbox, astra, markets):
         engine, faults = sandbox.engine(exchange), sandbox.faults(exchange)
         questions = Questions(astra)
         await questions.watch(exchange)
@@ -324,8 +321,8 @@ async def test_no_order_is_lost_doubled_or_wrongly_called_rejected(
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
-async def test_a_running_account_stream_tells_of_lost_orders_before_anybody_asks(exchange: str) -> None:
-    async with trading(exchange, stream=True) as (sandbox, astra, markets):
+async def test_a_running_account_stream_tells_of_lost_orders_before_anybody_asks(exchange: str, impatient: Any) -> None:
+    async with trading(exchange, impatient, stream=True) as (sandbox, astra, markets):
         faults, engine = sandbox.faults(exchange), sandbox.engine(exchange)
         questions = Questions(astra)
         await questions.watch(exchange)
@@ -341,8 +338,8 @@ async def test_a_running_account_stream_tells_of_lost_orders_before_anybody_asks
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
-async def test_cancels_and_amendments_are_known_to_have_happened_or_not(exchange: str) -> None:
-    async with trading(exchange, stream=False) as (sandbox, astra, markets):
+async def test_cancels_and_amendments_are_known_to_have_happened_or_not(exchange: str, impatient: Any) -> None:
+    async with trading(exchange, impatient, stream=False) as (sandbox, astra, markets):
         engine, faults = sandbox.engine(exchange), sandbox.faults(exchange)
         each = max(10, PLACEMENTS // 20)
         results: list[tuple[Order, str, object]] = []
@@ -399,8 +396,10 @@ async def test_cancels_and_amendments_are_known_to_have_happened_or_not(exchange
 
 @pytest.mark.parametrize("fault", ["lost_answer", "server_error_after", "late_request"])
 @pytest.mark.parametrize("exchange", EXCHANGES)
-async def test_a_cancel_all_whose_answer_is_lost_answers_what_it_canceled(exchange: str, fault: str) -> None:
-    async with trading(exchange, stream=False) as (sandbox, astra, markets):
+async def test_a_cancel_all_whose_answer_is_lost_answers_what_it_canceled(
+    exchange: str, impatient: Any, fault: str
+) -> None:
+    async with trading(exchange, impatient, stream=False) as (sandbox, astra, markets):
         engine, faults = sandbox.engine(exchange), sandbox.faults(exchange)
         faults.late_s = 0.8
         for market in markets:
@@ -418,8 +417,8 @@ async def test_a_cancel_all_whose_answer_is_lost_answers_what_it_canceled(exchan
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
-async def test_an_order_refused_with_429_was_not_placed(exchange: str) -> None:
-    async with trading(exchange, stream=False) as (sandbox, astra, markets):
+async def test_an_order_refused_with_429_was_not_placed(exchange: str, impatient: Any) -> None:
+    async with trading(exchange, impatient, stream=False) as (sandbox, astra, markets):
         engine, faults = sandbox.engine(exchange), sandbox.faults(exchange)
         faults.rate_limited = 1.0
         for market in markets:

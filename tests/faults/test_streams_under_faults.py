@@ -22,8 +22,6 @@ from astra_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
 EXCHANGES = ["BINANCE", "OKX"]
-IMPATIENT = {code: {"book_silence_s": 2.0} for code in EXCHANGES}
-"""A frame that is lost before a market falls quiet shows only when its silence is looked into: here soon."""
 
 
 class Copies:
@@ -104,11 +102,11 @@ async def numbered_by_the_venue(astra: Astra, markets: list[Market]) -> set[str]
 
 
 @asynccontextmanager
-async def everything(exchange: str, **sandbox: Any) -> AsyncIterator[tuple[Sandbox, Astra, list[Market]]]:
+async def everything(
+    exchange: str, impatient: Any, **sandbox: Any
+) -> AsyncIterator[tuple[Sandbox, Astra, list[Market]]]:
     async with Sandbox([exchange], **sandbox) as venue:
-        settings = venue.settings
-        settings["venues"][exchange] |= {"streams": {"backoff_cap_s": 1.0}, **IMPATIENT[exchange]}
-        async with Astra(settings=settings, credentials=[venue.credentials(exchange)]) as astra:
+        async with Astra(settings=impatient(exchange, venue), credentials=[venue.credentials(exchange)]) as astra:
             markets = [m for m in await astra.list_markets(exchange) if m.status is MarketStatus.ACTIVE]
             yield venue, astra, markets
 
@@ -159,8 +157,8 @@ async def consume(stream: MarketStream[Any], copies: Copies) -> None:
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
-async def test_a_killed_venue_is_stale_at_once_and_comes_back_equal(exchange: str) -> None:
-    async with everything(exchange, seed=3) as (sandbox, astra, markets):
+async def test_a_killed_venue_is_stale_at_once_and_comes_back_equal(exchange: str, impatient: Any) -> None:
+    async with everything(exchange, impatient, seed=3) as (sandbox, astra, markets):
         symbols = [market.symbol for market in markets]
         copies = Copies()
         async with astra.stream_orderbook(*symbols) as stream, anyio.create_task_group() as tasks:
@@ -191,8 +189,8 @@ async def test_a_killed_venue_is_stale_at_once_and_comes_back_equal(exchange: st
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
-async def test_with_every_fault_on_books_are_right_or_say_that_they_are_not(exchange: str) -> None:
-    async with everything(exchange, seed=5) as (sandbox, astra, markets):
+async def test_with_every_fault_on_books_are_right_or_say_that_they_are_not(exchange: str, impatient: Any) -> None:
+    async with everything(exchange, impatient, seed=5) as (sandbox, astra, markets):
         symbols = [market.symbol for market in markets]
         copies, trades = Copies(), [0]
 
