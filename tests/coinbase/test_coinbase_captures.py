@@ -239,6 +239,14 @@ def test_a_change_that_is_missing_in_a_recorded_book_is_noticed_at_the_next(reco
     assert len(replay.effects.resubscriptions) == 1
 
 
+def test_a_change_without_a_predecessor_breaks_its_book(outlet: Any) -> None:
+    replay = Replay(outlet, GatewaySession, [plain_market("X", INTERNATIONAL)])
+    list(replay.session.subscribe(replay.book_channels, 0))
+    data = {"type": "change", "instrument_name": "X", "timestamp": 1, "change_id": 5, "bids": [], "asks": []}
+    replay.session.received(json.dumps({"params": {"channel": "book.X.100ms", "data": data}}).encode(), 1)
+    assert replay.effects.resubscriptions == ["a change does not name the one before it"]
+
+
 def test_the_documented_inverse_perpetual_counts_in_dollars(recordings: Any, outlet: Any) -> None:
     market = recordings.market("BTC-PERPETUAL")
     replay = Replay(outlet, GatewaySession, [market])

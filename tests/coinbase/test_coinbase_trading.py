@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from astra.errors import (
-    AuthenticationError,
     DuplicateClientOrderId,
-    InsufficientFunds,
     InvalidOrder,
-    MarketNotFound,
     OrderNotFound,
     OrderOutcomeUnknown,
-    PermissionDenied,
-    RateLimited,
     UnsupportedOperation,
-    VenueError,
-    VenueUnavailable,
 )
-from astra.models.markets import ContractType, Market
 from astra.models.orders import OrderChange, OrderRef, OrderRequest, OrderStatus, OrderType
-from astra.models.trades import Side
-from astra.net.http import AnswerLost, Request, Response
-from astra.symbols import AssetType
-from astra_coinbase.errors import CODES, REASONS, interpret_advanced, interpret_gateway
-from astra_coinbase.rest import number
-from astra_coinbase.trading.advanced import decode_order as decode_advanced
-from astra_coinbase.trading.advanced_rows import Kinds, OrderRow, UserOrder
-from astra_coinbase.trading.international import decode_order as decode_gateway
+from astra_coinbase.trading.advanced_rows import Kinds, UserOrder
 
 pytestmark = pytest.mark.anyio
 SPOT, ALIAS = "COINBASE-SPOT-BTC-USD", "COINBASE-SPOT-BTC-USDC"
 PERP, DATED = "COINBASE-PERP-BTC-USD-BIP", "COINBASE-FUT-BTC-USD-260424-BIT"
 LINEAR, INVERSE = "COINBASE-PERP-AAVE-USDC", "COINBASE-PERP-BTC-USD-COINM"
-OPTION = "COINBASE-OPT-ETH-USD-270625-5500-P-COINM"
 ID = "52cfe5e2-0b29-4c19-a245-a6a773de5030"
 HISTORY = "orders/historical"
 CREATED = "2026-11-21T10:00:00Z"
@@ -48,17 +29,6 @@ CREATED = "2026-11-21T10:00:00Z"
 def accepted(product: str = "BTC-USD", side: str = "BUY", ident: str = ID) -> dict[str, Any]:
     response = {"order_id": ident, "product_id": product, "side": side, "client_order_id": "mine"}
     return {"success": True, "failure_reason": "UNKNOWN_FAILURE_REASON", "success_response": response}
-
-
-def failed(reason: str, member: str = "error", message: str = "") -> dict[str, Any]:
-    response = {
-        "error": "UNKNOWN_FAILURE_REASON",
-        "preview_failure_reason": "UNKNOWN_PREVIEW_FAILURE_REASON",
-        "new_order_failure_reason": "UNKNOWN_FAILURE_REASON",
-        "message": message,
-        "error_details": "",
-    }
-    return {"success": False, "error_response": {**response, member: reason}}
 
 
 def row(**fields: Any) -> dict[str, Any]:
@@ -451,217 +421,6 @@ async def test_a_lost_placement_at_the_gateway_is_looked_for_by_its_label_and_ne
     assert len(played.calls("buy")) == 1
 
 
-# -- the gateway -------------------------------------------------------------------------------------------------------
-
-
-async def test_an_order_goes_to_the_gateway_in_both_units(played: Any) -> None:
-    played.reply("buy", {"order": rpc_order(filled_amount=0.2, average_price=90.4), "trades": []})
-    market = await played.market(LINEAR)
-    order = await played.venue.place_order(market, limit(price="90.50", post_only=True), played.credentials)
-    assert played.calls("buy") == [
-        {
-            "instrument_name": "AAVE_USDC-PERPETUAL",
-            "amount": 0.5,
-            "contracts": 50,
-            "type": "limit",
-            "label": "mine",
-            "price": 90.5,
-            "time_in_force": "good_til_cancelled",
-            "post_only": True,
-            "reject_post_only": True,
-        }
-    ]
-    assert (order.status, order.contracts, order.quantity) == (OrderStatus.PARTIALLY_FILLED, 50, Decimal("0.5"))
-    assert (order.filled_contracts, order.filled_quantity) == (20, Decimal("0.2"))
-
-
-@pytest.mark.parametrize(
-    ("symbol", "order", "expected"),
-    [
-        (LINEAR, {"time_in_force": "IOC", "reduce_only": True}, {"time_in_force": "immediate_or_cancel"}),
-        (LINEAR, {"time_in_force": "FOK"}, {"time_in_force": "fill_or_kill"}),
-        (LINEAR, {"reduce_only": True}, {"reduce_only": True}),
-        (LINEAR, AT_MARKET, {"type": "market", "amount": 0.5}),
-        (INVERSE, {"quantity": None, "contracts": "7"}, {"amount": 70, "contracts": 7}),
-        (OPTION, {"quantity": "3", "price": "0.0125"}, {"amount": 3, "contracts": 3, "price": 0.0125}),
-        (LINEAR, STOP, {"type": "stop_limit", "trigger": "last_price", "trigger_price": 51000}),
-        (LINEAR, STOP | AT_MARKET | {"type": "STOP_MARKET"}, {"type": "stop_market"}),
-        (LINEAR, STOP | {"type": "TAKE_PROFIT_LIMIT"}, {"type": "take_limit"}),
-        (LINEAR, STOP | AT_MARKET | {"type": "TAKE_PROFIT_MARKET"}, {"type": "take_market"}),
-        (LINEAR, STOP | {"options": {"trigger_price": "mark_price"}}, {"trigger": "mark_price"}),
-        (LINEAR, {"options": {"display_amount": "0.1"}}, {"display_amount": 0.1}),
-    ],
-)
-async def test_orders_are_put_into_the_words_of_the_gateway(
-    played: Any, symbol: str, order: dict[str, Any], expected: dict[str, Any]
-) -> None:
-    market = await played.market(symbol)
-    played.reply("sell", {"order": rpc_order(instrument_name=market.native_symbol)})
-    await played.venue.place_order(market, limit(side="SELL", **order), played.credentials)
-    (params,) = played.calls("sell")
-    assert params | expected == params
-
-
-async def test_one_log_in_serves_until_the_token_ages(played: Any) -> None:
-    played.reply("get_open_orders_by_instrument", [])
-    market = await played.market(LINEAR)
-
-    def log_ins() -> int:
-        return len(played.http.sent("POST", "/api/v2/public/auth"))
-
-    for _ in range(3):
-        await played.venue.list_orders(market, played.credentials)
-    assert log_ins() == 1
-    await played.clock.advance(899 * 0.8 + 1)
-    await played.venue.list_orders(market, played.credentials)
-    assert log_ins() == 2
-    request = next(r for r in played.http.requests if r.url.path.endswith("get_open_orders_by_instrument"))
-    assert request.headers["Authorization"] == "Bearer ..."
-
-
-async def test_a_token_that_the_venue_forgot_is_replaced(played: Any) -> None:
-    played.refuse("get_open_orders_by_instrument", 13009, "unauthorized", status=401)
-    played.reply("get_open_orders_by_instrument", [rpc_order()])
-    orders = await played.venue.list_orders(await played.market(LINEAR), played.credentials)
-    assert [order.client_order_id for order in orders] == ["mine"]
-    assert len(played.http.sent("POST", "/api/v2/public/auth")) == 2
-
-
-async def test_a_stop_that_was_triggered_is_the_order_that_it_became(played: Any) -> None:
-    market = await played.market(LINEAR)
-    waiting = rpc_order(order_id="USDC-SLTS-1", order_type="stop_market", order_state="untriggered")
-    waiting |= {"price": "market_price", "trigger_price": 80.0}
-    played.reply("get_order_state", waiting)
-    order = await played.venue.get_order(market, OrderRef(id="USDC-SLTS-1"), played.credentials)
-    assert (order.type, order.price, order.stop_price) == (OrderType.STOP_MARKET, None, 80)
-    became = rpc_order(order_id="USDC-9", order_type="market", order_state="filled", filled_amount=0.5)
-    played.reply("get_order_state", waiting | {"order_state": "triggered"})
-    played.http.answers["POST", "/api/v2/private/get_order_state"].pop(0)
-    played.reply("get_order_state_by_label", [waiting | {"order_state": "triggered"}, became])
-    order = await played.venue.get_order(market, OrderRef(id="USDC-SLTS-1"), played.credentials)
-    assert (order.id, order.status, order.type) == ("USDC-9", OrderStatus.FILLED, OrderType.STOP_MARKET)
-
-
-async def test_an_amendment_keeps_what_it_does_not_change(played: Any) -> None:
-    market = await played.market(INVERSE)
-    held = rpc_order(instrument_name="BTC-PERPETUAL", amount=70.0, price=90000.0, post_only=True, reduce_only=True)
-    played.reply("get_order_state", held)
-    played.reply("edit", {"order": held | {"amount": 30.0}})
-    change = OrderChange(contracts=Decimal(3))
-    order = await played.venue.amend_order(market, OrderRef(id="USDC-17"), change, played.credentials)
-    assert played.calls("edit") == [
-        {
-            "order_id": "USDC-17",
-            "amount": 30,
-            "contracts": 3,
-            "price": 90000,
-            "post_only": True,
-            "reject_post_only": True,
-            "reduce_only": True,
-        }
-    ]
-    assert order.contracts == 3
-
-
-async def test_leverage_is_set_per_instrument(played: Any) -> None:
-    played.reply("set_leverage", {"leverage": 5})
-    await played.venue.set_leverage(await played.market(INVERSE), Decimal(5), played.credentials)
-    assert played.calls("set_leverage") == [{"instrument_name": "BTC-PERPETUAL", "leverage": 5}]
-    with pytest.raises(UnsupportedOperation):
-        await played.venue.set_leverage(await played.market(PERP), Decimal(5), played.credentials)
-
-
-@given(st.decimals(min_value="0.000000000001", max_value="1000000000000", places=12))
-def test_numbers_go_out_digit_for_digit(value: Decimal) -> None:
-    raw = bytes(number(value)).decode()
-    assert Decimal(raw) == value
-    assert "e" not in raw.lower()
-    assert json.loads(raw, parse_float=Decimal, parse_int=Decimal) == value
-
-
-@given(
-    st.decimals(min_value="0.00000001", max_value="1000000000", places=8),
-    st.decimals(min_value="0.00000001", max_value="1000000000", places=8),
-)
-def test_numbers_come_back_digit_for_digit(size: Decimal, price: Decimal) -> None:
-    """The gateway's are JSON numbers, Advanced Trade's texts; exponents are lawful in the former."""
-    spot = Market(
-        symbol=SPOT,
-        asset_type=AssetType.SPOT,
-        base_asset="BTC",
-        quote_asset="USD",
-        native_symbol="BTC-USD",
-        product="spot",
-    )
-    members = {"base_size": str(number(size), "ascii"), "limit_price": str(number(price), "ascii")}
-    body = json.dumps({"order": row(order_configuration={"limit_limit_gtc": members})}).encode()
-    order = decode_advanced(body).order.order(spot)
-    assert (order.quantity, order.price) == (size, price)
-    perpetual = spot.model_copy(update={"contract_size": Decimal("0.01"), "contract_type": ContractType.LINEAR})
-    for form in (f"{size:f}", f"{size:e}"):
-        named = json.dumps(rpc_order(price=0))[:-1]
-        text = f'{{"result": {named}, "amount": {form}, "price": {price:e}}}}}'
-        order = decode_gateway(text.encode()).result.order(perpetual, Kinds())
-        assert (order.quantity, order.price) == (size, price)
-
-
-# -- quantities by hand ------------------------------------------------------------------------------------------------
-
-
-async def test_futures_of_a_hundredth_of_a_bitcoin(played: Any) -> None:
-    """7 contracts of 0.01 BTC are 0.07 BTC."""
-    market = await played.market(PERP)
-    order = OrderRow(
-        order_id="1",
-        product_id=market.native_symbol,
-        side="SELL",
-        status="OPEN",
-        order_configuration={"limit_limit_gtc": {"base_size": "7", "limit_price": "69000"}},
-        filled_size="3",
-        average_filled_price="69005",
-    ).order(market)
-    assert (order.contracts, order.quantity, order.side) == (7, Decimal("0.07"), Side.SELL)
-    assert (order.filled_contracts, order.filled_quantity) == (3, Decimal("0.03"))
-
-
-async def test_inverse_contracts_of_ten_dollars(played: Any) -> None:
-    """7 contracts are 70 USD: at 50,000 they are 0.0014 BTC."""
-    market = await played.market(INVERSE)
-    filled = rpc_order(instrument_name="BTC-PERPETUAL", amount=70, filled_amount=70, average_price=50000)
-    played.reply("get_order_state", filled | {"order_state": "filled", "price": 50000})
-    order = await played.venue.get_order(market, OrderRef(id="17"), played.credentials)
-    assert (order.contracts, order.quantity, order.filled_quantity) == (7, Decimal("0.0014"), Decimal("0.0014"))
-    trade = {
-        "trade_id": "5",
-        "instrument_name": "BTC-PERPETUAL",
-        "direction": "sell",
-        "price": 50000.0,
-        "amount": 70.0,
-        "timestamp": 1795000000000,
-        "order_id": "17",
-        "fee": 4.9e-07,
-        "fee_currency": "BTC",
-        "liquidity": "T",
-    }
-    played.reply("get_user_trades_by_instrument", {"trades": [trade], "has_more": False})
-    (fill,) = await played.venue.list_fills(market, None, None, played.credentials)
-    assert (fill.contracts, fill.quantity, fill.fee) == (7, Decimal("0.0014"), Decimal("0.00000049"))
-    position = {"instrument_name": "BTC-PERPETUAL", "size": -70.0, "mark_price": 35000.0, "average_price": 50000.0}
-    played.reply("get_positions", [position])
-    (held,) = await played.venue.international.positions(played.credentials)
-    assert (held.side, held.contracts, held.quantity) == ("SHORT", 7, Decimal("0.002"))
-
-
-async def test_coin_margined_options_of_one_coin(played: Any) -> None:
-    """Their contracts are sized in the coin, whatever their price is in."""
-    market = await played.market(OPTION)
-    held = rpc_order(instrument_name=market.native_symbol, amount=3.0, filled_amount=2.0, average_price=0.0125)
-    played.reply("get_order_state", held | {"price": 0.0125})
-    order = await played.venue.get_order(market, OrderRef(id="17"), played.credentials)
-    assert (order.contracts, order.quantity) == (3, 3)
-    assert (order.filled_contracts, order.filled_quantity, order.price) == (2, 2, Decimal("0.0125"))
-
-
 # -- what the user channel tells ---------------------------------------------------------------------------------------
 
 
@@ -704,104 +463,3 @@ async def test_the_stream_tells_a_take_profit_by_what_was_placed(played: Any) ->
 async def test_every_status_has_its_meaning(played: Any, word: str, filled: str, status: OrderStatus) -> None:
     market = await played.market(SPOT)
     assert UserOrder("1", "BTC-USD", "BUY", word, cumulative_quantity=filled).order(market, Kinds(), 0).status is status
-
-
-# -- errors ------------------------------------------------------------------------------------------------------------
-
-
-def judged(status: int, body: Any, *, command: bool = True, path: str = "/api/v3/brokerage/orders") -> Any:
-    request = Request("POST" if command else "GET", path, command=command)
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    interpret = interpret_gateway if "/v2/" in path else interpret_advanced
-    return interpret("COINBASE", request, Response(status, {}, content))
-
-
-@pytest.mark.parametrize("member", ["error", "preview_failure_reason", "new_order_failure_reason"])
-@pytest.mark.parametrize("reason", ["INSUFFICIENT_FUND", "PREVIEW_INSUFFICIENT_FUND"])
-def test_any_of_three_reasons_may_be_the_real_one(member: str, reason: str) -> None:
-    error = judged(200, failed(reason, member))
-    assert type(error) is InsufficientFunds
-    assert error.code == reason
-
-
-@pytest.mark.parametrize(
-    ("reason", "kind"),
-    [
-        ("INVALID_LIMIT_PRICE_POST_ONLY", InvalidOrder),
-        ("PREVIEW_SOMETHING_NEW", InvalidOrder),
-        ("INVALID_PRODUCT_ID", MarketNotFound),
-        ("UNTRADABLE_PRODUCT", VenueUnavailable),
-        ("INVALID_FCM_TRADING_SESSION", VenueUnavailable),
-        ("GEOFENCING_RESTRICTION", PermissionDenied),
-        ("DUPLICATE_CLIENT_ORDER_ID", DuplicateClientOrderId),
-        ("ORDER_IS_FULLY_FILLED", OrderNotFound),
-        ("COMMANDER_REJECTED_NEW_ORDER", VenueError),
-    ],
-)
-def test_reasons_have_their_class(reason: str, kind: type[VenueError]) -> None:
-    assert type(judged(200, failed(reason))) is kind
-
-
-def test_a_post_only_order_that_would_take_names_its_rule() -> None:
-    assert judged(200, failed("INVALID_LIMIT_PRICE_POST_ONLY")).rule == "post-only"
-    assert all(meaning.rule is None or meaning.error is InvalidOrder for meaning in REASONS.values())
-
-
-def test_success_alone_decides() -> None:
-    sample = {**accepted(), "error_response": failed("INSUFFICIENT_FUND")["error_response"]}
-    assert judged(200, sample) is None
-    assert type(judged(200, failed("UNKNOWN_FAILURE_REASON", message="odd"))) is VenueError
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "kind"),
-    [
-        (401, b"Unauthorized", AuthenticationError),
-        (401, {"error": "UNAUTHORIZED", "message": "Unauthorized"}, AuthenticationError),
-        (403, {"error": "PERMISSION_DENIED", "message": "no"}, PermissionDenied),
-        (403, b"<html>", PermissionDenied),
-        (404, {"error": "NOT_FOUND", "message": "valid product_id is required"}, MarketNotFound),
-        (404, {"error": "unknown", "message": "order with this orderID was not found"}, OrderNotFound),
-        (400, {"error": "INVALID_ARGUMENT", "message": "account is not available"}, InsufficientFunds),
-        (400, {"error": "INVALID_ARGUMENT", "message": "bad"}, InvalidOrder),
-        (429, {"errors": [{"id": "rate_limit_exceeded", "message": "Too many requests"}]}, RateLimited),
-        (500, {"error": "INSUFFICIENT_FUND", "message": "?"}, AnswerLost),
-        (502, b"<html>", AnswerLost),
-        (503, b"Service Unavailable", AnswerLost),
-    ],
-)
-def test_error_bodies_of_all_shapes_are_judged(status: int, body: Any, kind: type[Exception]) -> None:
-    assert type(judged(status, body)) is kind
-
-
-def test_a_read_that_was_not_authorized_is_tried_once_more_and_a_command_is_not() -> None:
-    assert judged(401, b"Unauthorized", command=False).retryable is True
-    assert judged(401, b"Unauthorized").retryable is False
-
-
-@pytest.mark.parametrize(
-    ("code", "kind"),
-    [
-        (13004, AuthenticationError),
-        (13009, AuthenticationError),
-        (13021, PermissionDenied),
-        (10009, InsufficientFunds),
-        (11054, InvalidOrder),
-        (10007, InvalidOrder),
-        (10004, OrderNotFound),
-        (11044, OrderNotFound),
-        (13020, MarketNotFound),
-        (10028, RateLimited),
-        (10012, VenueUnavailable),
-        (13888, AnswerLost),
-        (-32602, VenueError),
-        (77777, VenueError),
-    ],
-)
-def test_codes_of_the_gateway_have_their_class(code: int, kind: type[Exception]) -> None:
-    body = {"jsonrpc": "2.0", "id": 1, "error": {"code": code, "message": "no", "data": {"reason": "because"}}}
-    error = judged(400, body, path="/api/v2/private/buy")
-    assert type(error) is kind
-    assert error.message == "no: because"
-    assert set(map(str, (10005, 10006, 10008))) <= set(CODES)
-    assert type(judged(503, body, path="/api/v2/private/buy")) is AnswerLost
