@@ -196,10 +196,23 @@ _decode_text = msgspec.json.Decoder(str).decode
 
 
 class _Tally(msgspec.Struct):
-    """The fills of one order that were told: size, and that times (inverse contracts: divided by) the price."""
+    """The fills of one order that were told: size, and that times (inverse contracts: divided by) the price; and the
+    price, as long as there is but one."""
 
     size: Decimal = ZERO
     worth: Decimal = ZERO
+    price: Decimal | None = None
+
+    def add(self, price: Decimal, size: Decimal, *, inverse: bool) -> None:
+        self.price = price if not self.size or self.price == price else None
+        self.size += size
+        self.worth += size / price if inverse else size * price
+
+    def average(self, *, inverse: bool) -> Decimal | None:
+        """The price where there is but one, for quotients are not exact."""
+        if self.price is not None:
+            return self.price
+        return average_of(self.size, self.worth) if inverse else average_of(self.worth, self.size)
 
 
 class AccountSession(Session):
@@ -315,9 +328,7 @@ class AccountSession(Session):
             return
         matched = row.matched
         if matched is not None:
-            tally = self._tallies.made(row.order_id, _Tally)
-            tally.size += matched[1]
-            tally.worth += matched[1] / matched[0] if market.is_inverse else matched[1] * matched[0]
+            self._tallies.made(row.order_id, _Tally).add(*matched, inverse=market.is_inverse)
             yield row.fill(market, *matched)
         if self._goes_on(row):
             return
@@ -338,8 +349,7 @@ class AccountSession(Session):
         tally = self._tallies.get(row.order_id)
         if tally is None or not tally.size or tally.size != decimal_or_none(row.filled_size):
             return None
-        parts = (tally.size, tally.worth) if market.is_inverse else (tally.worth, tally.size)
-        return average_of(*parts)
+        return tally.average(inverse=market.is_inverse)
 
     def _stop_events(self, row: StopEvent) -> Iterator[AccountEvent]:
         market = self._market(row.symbol)

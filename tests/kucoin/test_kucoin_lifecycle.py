@@ -1,0 +1,256 @@
+"""What is special to this venue, over real sockets: the plugin against the venue's own protocol."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from decimal import Decimal
+from typing import Any
+
+import anyio
+import msgspec
+import pytest
+
+from astra import Astra
+from astra.errors import OrderNotFound, PermissionDenied
+from astra.models.accounts import AccountStatus, Balance, Position
+from astra.models.credentials import Credentials
+from astra.models.markets import Market
+from astra.models.orderbook import BookState
+from astra.models.orders import Fill, MarginMode, Order, OrderChange, OrderRequest, OrderStatus, OrderType
+from astra_sandbox import Sandbox
+
+pytestmark = pytest.mark.anyio
+PRODUCTS = ["spot", "linear", "inverse"]
+
+
+class Desk(msgspec.Struct):
+    """A trader's place: the sandbox, the library pointed at it, a market of each kind, and somebody else to trade
+    with."""
+
+    sandbox: Sandbox
+    astra: Astra
+    markets: dict[str, Market]
+    other: Credentials
+
+    async def top(self, market: Market) -> tuple[Decimal, Decimal]:
+        """(best bid, best ask)"""
+        book = await self.astra.get_orderbook(market.symbol, depth=5)
+        return Decimal(str(book.bids[0][0])), Decimal(str(book.asks[0][0]))
+
+    async def away(self, market: Market) -> Decimal:
+        """A price at which a bid rests."""
+        return market.floor_price((await self.top(market))[0] * Decimal("0.97"))
+
+
+def amount(market: Market, lots: int) -> dict[str, Decimal]:
+    """So many times a notable quantity, as orders of the market want it."""
+    if market.is_inverse:
+        return {"contracts": Decimal(100) * lots}
+    return {"quantity": Decimal("0.01") * lots}
+
+
+def bid(market: Market, lots: int = 4, **more: Any) -> OrderRequest:
+    return OrderRequest.model_validate({"side": "BUY", "type": "LIMIT", **amount(market, lots), **more})
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    # Nobody else trades: what the books hold at the start stays.
+    async with (
+        Sandbox(["KUCOIN"], seed=5, markets=8, pace=0.0) as sandbox,
+        Astra(settings=sandbox.settings, credentials=[sandbox.credentials("KUCOIN")]) as astra,
+    ):
+        markets: dict[str, Market] = {}
+        for market in await astra.list_markets("KUCOIN"):
+            kind = "spot" if market.contract_size is None else "inverse" if market.is_inverse else "linear"
+            markets.setdefault(kind, market)
+        yield Desk(sandbox, astra, markets, sandbox.open_account("KUCOIN", "other"))
+        assert not sandbox.failures("KUCOIN")
+
+
+async def test_books_of_contracts_are_the_engine_s_in_base_units(desk: Desk) -> None:
+    for market in desk.markets.values():
+        async with desk.astra.stream_orderbook(market.symbol) as stream:
+            with anyio.fail_after(10):
+                async for _ in stream:
+                    if stream.book(market.symbol).state is BookState.LIVE:
+                        break
+            asked = await desk.astra.get_orderbook(market.symbol, depth=20)
+            book = stream.book(market.symbol)
+            assert book.bids(20) == list(asked.bids)
+            assert book.asks(20) == list(asked.asks)
+        if market.is_inverse:
+            price, quantity = asked.bids[0]
+            assert price * quantity == pytest.approx(round(price * quantity), abs=1e-6)
+
+
+async def test_a_market_is_found_under_either_name_of_bitcoin(desk: Desk) -> None:
+    assert (await desk.astra.market("KUCOIN-PERP-BTC-USDT")).native_symbol == "XBTUSDTM"
+    assert (await desk.astra.market("KUCOIN-SPOT-XBT-USDT")).native_symbol == "BTC-USDT"
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+async def test_conditional_orders_are_found_listed_and_canceled(desk: Desk, product: str) -> None:
+    astra, market = desk.astra, desk.markets[product]
+    low = await desk.away(market)
+    stop = OrderRequest.model_validate({"side": "SELL", "type": "STOP_MARKET", "stop_price": low, **amount(market, 2)})
+    placed = await astra.place_order(market.symbol, stop)
+    assert placed.id is not None
+    assert placed.id.startswith("stop:") is (product == "spot")
+    for ref in ({"id": placed.id}, {"client_order_id": placed.client_order_id}):
+        found = await astra.get_order(market.symbol, **ref)
+        assert (found.stop_price, found.type, found.status) == (low, OrderType.STOP_MARKET, OrderStatus.NEW)
+    resting = await astra.place_order(market.symbol, bid(market, price=low))
+    assert {order.id for order in await astra.list_orders(market.symbol)} == {placed.id, resting.id}
+    canceled = await astra.cancel_order(market.symbol, client_order_id=placed.client_order_id)
+    assert (canceled.status, canceled.type) == (OrderStatus.CANCELED, OrderType.STOP_MARKET)
+    await astra.place_order(market.symbol, stop)
+    gone = await astra.cancel_all_orders(market.symbol)
+    assert sorted(order.type for order in gone) == [OrderType.LIMIT, OrderType.STOP_MARKET]
+    assert await astra.list_orders(market.symbol) == []
+
+
+async def test_an_amendment_on_spot_changes_the_id_and_keeps_the_client_order_id(desk: Desk) -> None:
+    market = desk.markets["spot"]
+    price = await desk.away(market)
+    placed = await desk.astra.place_order(market.symbol, bid(market, price=price))
+    change = OrderChange(quantity=Decimal("0.02"))
+    amended = await desk.astra.amend_order(market.symbol, change, id=placed.id)
+    assert amended.id != placed.id
+    assert (amended.client_order_id, amended.quantity) == (placed.client_order_id, Decimal("0.02"))
+    for ref in ({"id": placed.id}, {"client_order_id": placed.client_order_id}):
+        assert (await desk.astra.get_order(market.symbol, **ref)).id == amended.id
+    assert [order.id for order in await desk.astra.list_orders(market.symbol)] == [amended.id]
+
+
+async def test_a_lost_amendment_ends_in_the_order_as_it_is(desk: Desk) -> None:
+    market = desk.markets["spot"]
+    price = await desk.away(market)
+    faults = desk.sandbox.faults("KUCOIN")
+    async with watching(desk) as (events, until):
+        placed = await desk.astra.place_order(market.symbol, bid(market, price=price))
+        await until(lambda: any(isinstance(e, Order) and e.id == placed.id for e in events))
+        faults.lost_answer = 1.0
+        amended = await desk.astra.amend_order(
+            market.symbol, OrderChange(quantity=Decimal("0.02")), client_order_id=placed.client_order_id
+        )
+        faults.lost_answer = 0.0
+        assert (amended.status, amended.quantity) == (OrderStatus.NEW, Decimal("0.02"))
+        assert not any(isinstance(e, Order) and e.status is OrderStatus.CANCELED for e in events)
+        await desk.astra.cancel_order(market.symbol, client_order_id=placed.client_order_id)
+        await until(lambda: any(isinstance(e, Order) and e.status is OrderStatus.CANCELED for e in events))
+
+
+class Watching:
+    """The account's stream, read in the background."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.events: list[Any] = []
+        self._desk = desk
+        self._news = anyio.Event()
+
+    async def until(self, told: Callable[[], bool]) -> None:
+        with anyio.fail_after(15):
+            while not told():
+                await self._news.wait()
+
+    async def read(self, stream: Any) -> None:
+        async for event in stream:
+            self.events.append(event)
+            self._news.set()
+            self._news = anyio.Event()
+
+    async def __aenter__(self) -> tuple[list[Any], Callable[..., Any]]:
+        self._stream = self._desk.astra.stream_account("KUCOIN")
+        await self._stream.__aenter__()
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        self._tasks.start_soon(self.read, self._stream)
+        parts = {"spot", "futures"}
+        await self.until(lambda: {e.product for e in self.events if isinstance(e, AccountStatus) and e.live} == parts)
+        return self.events, self.until
+
+    async def __aexit__(self, *error: Any) -> None:
+        self._tasks.cancel_scope.cancel()
+        await self._tasks.__aexit__(*error)
+        await self._stream.__aexit__(*error)
+
+
+def watching(desk: Desk) -> Watching:
+    return Watching(desk)
+
+
+async def test_the_account_s_stream_tells_of_both_products(desk: Desk) -> None:
+    async with watching(desk) as (events, until):
+        for market in desk.markets.values():
+            _, ask = await desk.top(market)
+            placed = await desk.astra.place_order(market.symbol, bid(market, 1, price=ask, time_in_force="IOC"))
+
+            def filled(placed: Order = placed, market: Market = market, ask: Decimal = ask) -> bool:
+                fills = [e for e in events if isinstance(e, Fill) and e.order_id == placed.id]
+                ends = [e for e in events if isinstance(e, Order) and e.id == placed.id and e.status.is_final]
+                held = market.contract_size is None or any(
+                    isinstance(e, Position) and e.market == market.symbol and e.contracts for e in events
+                )
+                return bool(fills and ends and held) and ends[-1].average_price == ask
+
+            await until(filled)
+        wallets = {event.wallet for event in events if isinstance(event, Balance)}
+        assert wallets == {"spot", "futures"}
+        fills = [event for event in events if isinstance(event, Fill)]
+        assert len({(fill.market, fill.id) for fill in fills}) == len(fills) == 3
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+async def test_a_triggered_order_goes_on_under_its_client_order_id(desk: Desk, product: str) -> None:
+    market = desk.markets[product]
+    best_bid, _ = await desk.top(market)
+    take = OrderRequest.model_validate(
+        {"side": "BUY", "type": "TAKE_PROFIT_LIMIT", "price": best_bid, "stop_price": best_bid, **amount(market, 2)}
+    )
+    async with watching(desk) as (events, until):
+        placed = await desk.astra.place_order(market.symbol, take)
+        name = placed.client_order_id
+        await until(lambda: any(isinstance(e, Order) and e.client_order_id in (name, None) for e in events))
+        # Somebody sells at the best bid: the last price falls to the stop price.
+        sell = OrderRequest.model_validate({"side": "SELL", "type": "LIMIT", "price": best_bid, **amount(market, 1)})
+        await desk.astra.place_order(market.symbol, sell, credentials=desk.other)
+
+        def known() -> list[Order]:
+            return [e for e in events if isinstance(e, Order) and e.client_order_id == name]
+
+        await until(lambda: any(order.id != placed.id or order.type is take.type for order in known()))
+        found = await desk.astra.get_order(market.symbol, client_order_id=name)
+        assert found.client_order_id == name
+        if product == "spot":
+            # Also by the id that it had as a conditional order.
+            again = await desk.astra.get_order(market.symbol, id=placed.id)
+            assert again.id == found.id != placed.id
+
+
+async def test_margin_mode_and_leverage_go_with_the_orders(desk: Desk) -> None:
+    market = desk.markets["linear"]
+    _, ask = await desk.top(market)
+    await desk.astra.set_margin_mode(market.symbol, MarginMode.CROSS)
+    await desk.astra.set_leverage(market.symbol, Decimal(7))
+    await desk.astra.place_order(market.symbol, bid(market, 1, price=ask, time_in_force="IOC"))
+    (position,) = await desk.astra.get_positions("KUCOIN")
+    assert (position.margin_mode, position.leverage) == (MarginMode.CROSS, Decimal(7))
+
+
+async def test_unified_accounts_are_refused_before_anything_is_done(desk: Desk) -> None:
+    unified = desk.sandbox.open_account("KUCOIN", "unified")
+    account = desk.sandbox.engine("KUCOIN").account("unified")
+    assert account is not None
+    account.settings["mode"] = "UNIFIED"
+    for market in desk.markets.values():
+        with pytest.raises(PermissionDenied, match="classic"):
+            await desk.astra.place_order(market.symbol, bid(market, price=await desk.away(market)), credentials=unified)
+
+
+async def test_an_order_that_is_done_cannot_be_canceled(desk: Desk) -> None:
+    for market in desk.markets.values():
+        _, ask = await desk.top(market)
+        placed = await desk.astra.place_order(market.symbol, bid(market, 1, price=ask, time_in_force="IOC"))
+        with pytest.raises(OrderNotFound):
+            await desk.astra.cancel_order(market.symbol, id=placed.id)
