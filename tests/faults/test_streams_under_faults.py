@@ -105,10 +105,12 @@ async def numbered_by_the_venue(astra: Astra, markets: list[Market]) -> set[str]
 async def everything(
     exchange: str, impatient: Any, **sandbox: Any
 ) -> AsyncIterator[tuple[Sandbox, Astra, list[Market]]]:
-    async with Sandbox([exchange], **sandbox) as venue:
-        async with Astra(settings=impatient(exchange, venue), credentials=[venue.credentials(exchange)]) as astra:
-            markets = [m for m in await astra.list_markets(exchange) if m.status is MarketStatus.ACTIVE]
-            yield venue, astra, markets
+    async with (
+        Sandbox([exchange], **sandbox) as venue,
+        Astra(settings=impatient(exchange, venue), credentials=[venue.credentials(exchange)]) as astra,
+    ):
+        markets = [m for m in await astra.list_markets(exchange) if m.status is MarketStatus.ACTIVE]
+        yield venue, astra, markets
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:

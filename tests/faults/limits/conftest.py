@@ -91,17 +91,18 @@ class Ledger:
 class InProcess(httpx.AsyncBaseTransport):
     """The sandbox in place of the network; every request and answer takes a time of its own."""
 
-    def __init__(self, sandbox: SandboxVenue, clock: ManualClock) -> None:
+    def __init__(self, sandbox: SandboxVenue, clock: ManualClock, latency_s: tuple[float, float]) -> None:
         self.answers: list[tuple[float, str, int]] = []
         """(when, host, status) of every request that the sandbox received."""
         self.kinds: Counter[tuple[str, str]] = Counter()
         """(method, path) -> how many."""
         self._sandbox = sandbox
         self._clock = clock
+        self._latency_s = latency_s
         self._random = random.Random(5)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        await self._clock.sleep(self._random.uniform(*LATENCY_S))
+        await self._clock.sleep(self._random.uniform(*self._latency_s))
         asked = HttpRequest(
             host=request.url.host.replace("-", "_"),
             method=request.method,
@@ -113,7 +114,7 @@ class InProcess(httpx.AsyncBaseTransport):
         answer = self._sandbox.http(asked)
         self.answers.append((self._clock.monotonic(), asked.host, answer.status))
         self.kinds[request.method, asked.path] += 1
-        await self._clock.sleep(self._random.uniform(*LATENCY_S))
+        await self._clock.sleep(self._random.uniform(*self._latency_s))
         return httpx.Response(answer.status, headers=dict(answer.headers), content=answer.body)
 
 
@@ -242,6 +243,7 @@ async def opened(
     account_settings: Mapping[str, Any] | None = None,
     markets: int | None = None,
     limits: Any = None,
+    latency_s: tuple[float, float] = LATENCY_S,
 ) -> AsyncIterator[Stage]:
     clock, plugins = ManualClock(), Plugins()
     venue_class: Any = plugins.load(VENUES, exchange)
@@ -264,7 +266,7 @@ async def opened(
         opened = engine.open_account(name, key, secret, passphrase, balances=ample_funds(engine, 1))
         opened.settings.update(account_settings or {})
         accounts.append(Credentials.of(exchange, key, secret, passphrase, account=name))
-    wire = InProcess(sandbox, clock)
+    wire = InProcess(sandbox, clock, latency_s)
     hosts = {host: f"http://{host.replace('_', '-')}" for host, kind in sandbox.hosts.items() if kind == "http"}
     async with anyio.create_task_group() as tasks:
         host = ManualHost(tasks, clock)
