@@ -21,7 +21,9 @@ from astra_htx.settings import COIN_FUTURES, COIN_SWAP, LINEAR, PRODUCTS, SPOT, 
 
 
 def feed(**settings: Any) -> HtxFeed:
-    nothing: Any = lambda *_: None
+    def nothing(*_: Any) -> Any:
+        """Nobody asks."""
+
     return HtxFeed(HtxSettings(**settings), nothing, nothing, nothing, nothing, nothing)
 
 
