@@ -166,7 +166,8 @@ async def test_a_stop_to_sell_waits_for_the_price_to_fall(played: Any) -> None:
     played.answer("orders", accepted(side="SELL"), method="POST")
     market = await played.market(SPOT)
     for kind in ("STOP_LIMIT", "TAKE_PROFIT_LIMIT"):
-        await played.venue.place_order(market, limit(side="SELL", **STOP | {"type": kind}), played.credentials)
+        order = limit(side="SELL", **STOP | {"type": kind, "client_order_id": kind})
+        await played.venue.place_order(market, order, played.credentials)
     directions = [
         body["order_configuration"]["stop_limit_stop_limit_gtc"]["stop_direction"] for body in played.bodies("orders")
     ]
@@ -217,6 +218,14 @@ async def test_an_id_that_belongs_to_another_order_is_a_duplicate(played: Any) -
     played.answer("orders", accepted(side="SELL"), method="POST")
     with pytest.raises(DuplicateClientOrderId):
         await played.venue.place_order(await played.market(SPOT), limit(), played.credentials)
+
+
+async def test_an_id_that_was_used_before_names_the_first_order_and_is_a_duplicate(played: Any) -> None:
+    played.answer("orders", accepted(), method="POST")
+    market = await played.market(SPOT)
+    await played.venue.place_order(market, limit(), played.credentials)
+    with pytest.raises(DuplicateClientOrderId, match=ID):
+        await played.venue.place_order(market, limit(price="49000"), played.credentials)
 
 
 @pytest.mark.parametrize("answer", [{"success": True}, {"success": True, "success_response": {}}, b"", b"<html>"])
@@ -360,6 +369,33 @@ async def test_fills_are_paged_and_told_oldest_first(played: Any) -> None:
     assert {(fill.fee, fill.fee_asset, fill.liquidity) for fill in fills} == {(Decimal("0.3"), "USD", "TAKER")}
     asked = played.http.asked("GET", f"/api/v3/brokerage/{HISTORY}/fills")
     assert [one.get("start_sequence_timestamp") for one in asked] == ["2026-11-21T10:00:01.000Z"] * 2
+
+
+async def test_an_account_without_futures_still_has_its_spot_wallets(
+    played: Any, recordings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    wallet = {"currency": "BTC", "available_balance": {"value": "2"}, "hold": {"value": "0.5"}}
+    played.answer("accounts", {"accounts": [wallet], "has_next": False})
+    denied = {"error": "PERMISSION_DENIED", "message": "no"}
+    for path in ("cfm/balance_summary", "cfm/positions"):
+        played.answer(path, denied, status=403)
+    (balance,) = await played.venue.advanced.balances(played.credentials)
+    assert (balance.wallet, balance.total, balance.available, balance.locked) == (
+        "spot",
+        Decimal("2.5"),
+        2,
+        Decimal("0.5"),
+    )
+    assert await played.venue.advanced.positions(played.credentials) == ()
+    assert "us_futures" in caplog.text
+
+
+async def test_what_is_left_of_a_limit_is_read_back(played: Any) -> None:
+    limiter = played.venue.advanced_rest.limiter
+    for account, total, left, used in ((None, 10, 3, 7), (played.credentials, 30, 25, 5), (None, 500, 1, 7)):
+        limiter.observe({"x-ratelimit-limit": str(total), "x-ratelimit-remaining": str(left)}, account)
+        name = "public" if account is None else "private"
+        assert {report.name: report.used for report in limiter.report()}[name] == used
 
 
 # -- lost answers ------------------------------------------------------------------------------------------------------

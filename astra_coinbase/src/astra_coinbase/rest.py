@@ -7,7 +7,7 @@ has credits that come back with time, and one that runs out of them may lose its
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ from astra.models.markets import Market
 from astra.models.orders import OrderRef
 from astra.models.protocols import Clock
 from astra.net.http import AnswerLost, Request, Response, Sign
-from astra.net.ratelimit import Bucket, BucketKind, Cost, RateLimiter
+from astra.net.ratelimit import Bucket, BucketKind, Cost, Permit, RateLimiter
 from astra.rest import Decode, Params, Recent, RestApi, encoded, plain
 from astra_coinbase.errors import interpret_advanced, interpret_gateway
 from astra_coinbase.settings import ADVANCED, INTERNATIONAL
@@ -65,12 +65,30 @@ _decode_gateway_time = msgspec.json.Decoder(Result[int]).decode
 _decode_granted = msgspec.json.Decoder(Result[_Granted]).decode
 
 
+PUBLIC_LIMIT, PRIVATE_LIMIT = 10, 30
+"""Advanced Trade: requests a second of an address, and of a user."""
+LIMIT, LEFT = "x-ratelimit-limit", "x-ratelimit-remaining"
+
+
+class AdvancedLimiter(RateLimiter):
+    """Both limits are reported under the same names: what an answer says concerns the user where it has one, else the
+    address, and nothing if it is about another limit."""
+
+    def observe(self, headers: Mapping[str, str], account: Hashable = None, permit: Permit | None = None) -> None:
+        name, limit = (PUBLIC, PUBLIC_LIMIT) if account is None else (PRIVATE, PRIVATE_LIMIT)
+        if headers.get(LIMIT) == str(limit):
+            headers = {**headers, f"{LEFT}-{name}": headers.get(LEFT, "")}
+        super().observe(headers, account, permit)
+
+
 def advanced_limiter(exchange: str, clock: Clock) -> RateLimiter:
-    """Advanced Trade: 10 public requests a second for the address, 30 private ones for the user."""
-    sliding = BucketKind.SLIDING_WINDOW
-    return RateLimiter(
+    """Advanced Trade counts seconds, for the address (public) and for each user."""
+    return AdvancedLimiter(
         exchange,
-        [Bucket(PUBLIC, 10, 1.0, kind=sliding), Bucket(PRIVATE, 30, 1.0, kind=sliding, per_account=True)],
+        [
+            Bucket(PUBLIC, PUBLIC_LIMIT, 1.0, left_header=f"{LEFT}-{PUBLIC}"),
+            Bucket(PRIVATE, PRIVATE_LIMIT, 1.0, left_header=f"{LEFT}-{PRIVATE}", per_account=True),
+        ],
         clock,
     )
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
-from astra.errors import DuplicateClientOrderId, OrderNotFound, OrderOutcomeUnknown, VenueError
+from astra.errors import (
+    DuplicateClientOrderId,
+    MarketNotFound,
+    OrderNotFound,
+    OrderOutcomeUnknown,
+    PermissionDenied,
+    VenueError,
+)
 from astra.families import SKEW_MS, FamilyTrading, in_order
 from astra.models.accounts import Balance, Fees, Position
 from astra.models.base import Model, PlainDecimal
@@ -34,6 +42,9 @@ from astra_coinbase.trading.advanced_rows import (
     PositionRow,
 )
 
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 PAGE = 250
 MOST_PAGES = 100
 BATCH = 100
@@ -184,7 +195,9 @@ class AdvancedTrading(FamilyTrading):
             places=True,
         )
         placed = answer.success_response
-        if (placed.product_id or market.native_symbol, placed.side or order.side) != (market.native_symbol, order.side):
+        echoed = (placed.product_id or market.native_symbol, placed.side or order.side.value)
+        another = echoed != (market.native_symbol, order.side.value)
+        if another or self._ids.get((credentials, order.client_order_id)) == placed.order_id:
             raise DuplicateClientOrderId(
                 f"{order.client_order_id} is the client id of another order, {placed.order_id}", exchange=self.exchange
             )
@@ -422,14 +435,38 @@ class AdvancedTrading(FamilyTrading):
                     break
                 cursor = answer.cursor
         if US_FUTURES in self.products:
-            summary = (await self.rest.signed(decode_summary, "cfm/balance_summary", (), credentials)).balance_summary
-            futures = None if summary is None else summary.balance()
-            found += [] if futures is None else [futures]
+            found += await self._of_futures(self._futures_balances, credentials)
         return [balance for balance in found if balance.total]
+
+    async def _futures_balances(self, credentials: Credentials) -> Sequence[Balance]:
+        summary = (await self.rest.signed(decode_summary, "cfm/balance_summary", (), credentials)).balance_summary
+        balance = None if summary is None else summary.balance()
+        return () if balance is None else (balance,)
+
+    async def _of_futures(
+        self, ask: Callable[[Credentials], Awaitable[Sequence[T]]], credentials: Credentials
+    ) -> Sequence[T]:
+        """What the futures account says. An account that has none still has its spot wallets."""
+        try:
+            return await ask(credentials)
+        except (PermissionDenied, MarketNotFound) as error:
+            if SPOT not in self.products:
+                raise
+            logger.warning(
+                "%s: account %r has no access to %s (the setting `products` can leave it out): %s",
+                self.exchange,
+                credentials.account,
+                US_FUTURES,
+                error,
+            )
+            return ()
 
     async def positions(self, credentials: Credentials) -> Sequence[Position]:
         if US_FUTURES not in self.products:
             return ()
+        return await self._of_futures(self._futures_positions, credentials)
+
+    async def _futures_positions(self, credentials: Credentials) -> Sequence[Position]:
         answer = await self.rest.signed(decode_positions, "cfm/positions", (), credentials)
         rows = [row for row in answer.positions if Decimal(row.number_of_contracts or 0)]
         return [row.position(known) for known, row in await self.with_markets(rows, None, lambda row: row.product_id)]
