@@ -17,7 +17,7 @@ class Counter(Enum):
     SPOT_USUAL = "50 / 2 s, per user and endpoint"
     SPOT_SLOW = "20 / 2 s, per user and endpoint"
     SPOT_ALL = "1 / 2 s, per user and endpoint"
-    SPOT_MARKET = "4000 / 5 min, per address and endpoint"
+    SPOT_MARKET = "10 / s, per address and endpoint"
     V5_TRADE = "72 / 3 s, per user"
     V5_READ = "72 / 3 s per user"
     V5_MODE = "1 / 10 s, per user"
@@ -36,7 +36,7 @@ class SandboxLimits(msgspec.Struct):
             Counter.SPOT_USUAL: (50, 2000),
             Counter.SPOT_SLOW: (20, 2000),
             Counter.SPOT_ALL: (1, 2000),
-            Counter.SPOT_MARKET: (26, 2000),
+            Counter.SPOT_MARKET: (20, 2000),
             Counter.V5_TRADE: (72, 3000),
             Counter.V5_READ: (72, 3000),
             Counter.V5_MODE: (1, 10_000),

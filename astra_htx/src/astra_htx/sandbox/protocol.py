@@ -150,7 +150,7 @@ class HtxSandbox(SandboxVenue):
         endpoint, part = found
         headers: dict[str, str] = {}
         try:
-            account, params, items = self._admitted(endpoint, request, now_ms, headers)
+            account, params, items = self._admitted(endpoint, part, request, now_ms, headers)
             call = Call(params, now_ms, account, items, part)
             return _answer(enveloped(endpoint.envelope, endpoint.handler(call), now_ms), headers)
         except Reject as reject:
@@ -165,7 +165,7 @@ class HtxSandbox(SandboxVenue):
         return _answer(Refusal("404", text).body(envelope, now_ms), {}, status=404)
 
     def _admitted(
-        self, endpoint: Endpoint, request: HttpRequest, now_ms: int, headers: dict[str, str]
+        self, endpoint: Endpoint, part: str, request: HttpRequest, now_ms: int, headers: dict[str, str]
     ) -> tuple[Account | None, Params, tuple[Any, ...]]:
         """Caller and parameters of a request that is signed, within limits and knows the names."""
         envelope, query = endpoint.envelope, read_query(request.query)
@@ -178,7 +178,7 @@ class HtxSandbox(SandboxVenue):
                 raise _unauthorized(endpoint.envelope, str(refusal)) from None
             query = {name: value for name, value in query.items() if name not in SIGNING_PARAMETERS}
         who = request.client if account is None else account.name
-        self.meter.spend(endpoint.counter, who, _shared(endpoint.counter, request), now_ms, headers)
+        self.meter.spend(endpoint.counter, who, _shared(endpoint.counter, request.path, part), now_ms, headers)
         values: Any = query
         items: tuple[Any, ...] = ()
         if request.method == "POST":
@@ -285,10 +285,11 @@ def _unauthorized(envelope: Envelope, reason: str) -> Refusal:
     return Refusal(403, reason)
 
 
-def _shared(counter: Counter, request: HttpRequest) -> str:
-    """On what a counter is shared: Spot counts by endpoint, coin-margined products by family."""
+def _shared(counter: Counter, path: str, part: str) -> str:
+    """On what a counter is shared: Spot counts by endpoint, whatever stands for `{id}` in its path; coin-margined
+    products by family."""
     if counter.name.startswith("SPOT"):
-        return request.path
+        return path.replace(f"/{part}", "/{id}", 1) if part else path
     if counter.name.startswith("COIN"):
-        return "swap" if request.path.startswith("/swap-") else "futures"
+        return "swap" if path.startswith("/swap-") else "futures"
     return ""
