@@ -241,6 +241,8 @@ async def test_what_the_venue_does_not_list_is_refused_alone(recordings: Any) ->
             for stream in (bad, worse):
                 with pytest.raises(MarketNotFound):
                     await anext(stream)
+        asked = [one["product_ids"] for one in stage.asked if one.get("channel") == "level2"]
+        assert asked.count([future.native_symbol]) == 1, "what is missing is asked for once more, alone"
 
 
 async def test_of_a_frame_that_is_refused_each_product_is_asked_for_alone(recordings: Any) -> None:

@@ -107,6 +107,8 @@ class _Asked(msgspec.Struct):
 
     name: str
     channels: tuple[Channel, ...] = ()
+    again: bool = False
+    """Was the channel asked for before, without success?"""
 
 
 class AdvancedSession(Session):
@@ -142,8 +144,8 @@ class AdvancedSession(Session):
                 self._units[symbol] = units
         return [self._subscription(name, some) for name, some in _by_name(channels)]
 
-    def _subscription(self, name: str, channels: Sequence[Channel]) -> str:
-        self._waiting.append(_Asked(name, tuple(channels)))
+    def _subscription(self, name: str, channels: Sequence[Channel], *, again: bool = False) -> str:
+        self._waiting.append(_Asked(name, tuple(channels), again))
         return asked("subscribe", name, [self._name(channel) for channel in channels])
 
     def _name(self, channel: Channel) -> str:
@@ -206,8 +208,8 @@ class AdvancedSession(Session):
                 trades.trades([row.trade(trades.market, units, received_ns) for row in some])
 
     def _answered(self, events: Iterable[Event]) -> None:
-        """An acknowledgement lists all that the connection is subscribed to. A product that is missing from the answer
-        to its subscription does not exist."""
+        """An acknowledgement lists all that the connection is subscribed to. A product that is missing is asked for
+        alone; when it is missing again it does not exist."""
         listed = next((event.subscriptions for event in events if event.subscriptions is not None), {})
         if not self._waiting:
             return
@@ -215,9 +217,13 @@ class AdvancedSession(Session):
         names = set(listed.get(answered.name, ()))
         self.outlet.acknowledged([channel for channel in answered.channels if self._name(channel) in names])
         for channel in answered.channels:
-            if self._name(channel) not in names:
-                reason = f"the venue does not list {channel.native_symbol} among the subscriptions to {answered.name}"
-                self.outlet.refused(channel, MarketNotFound(reason, exchange="COINBASE"))
+            if self._name(channel) in names:
+                continue
+            if not answered.again:
+                self.outlet.send(self._subscription(answered.name, [channel], again=True))
+                continue
+            reason = f"the venue does not list {channel.native_symbol} among the subscriptions to {answered.name}"
+            self.outlet.refused(channel, MarketNotFound(reason, exchange="COINBASE"))
 
     def _failed(self, message: str) -> None:
         """An error names nothing: it answers the oldest frame without an answer. Of several products each is asked for
@@ -234,7 +240,7 @@ class AdvancedSession(Session):
             self.outlet.refused(channel, error)
         else:
             for channel in failed.channels:
-                self.outlet.send(self._subscription(failed.name, [channel]))
+                self.outlet.send(self._subscription(failed.name, [channel], again=True))
 
 
 def _by_name(channels: Sequence[Channel]) -> list[tuple[str, list[Channel]]]:
