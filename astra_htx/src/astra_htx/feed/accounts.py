@@ -1,9 +1,8 @@
-"""What the private sockets have in common: log-in, subscriptions, acknowledgements, pings, markets of events."""
+"""What the private sockets have in common: log-in, subscriptions, acknowledgements, pings."""
 
 from __future__ import annotations
 
 import abc
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -12,27 +11,18 @@ import msgspec
 from astra.errors import AuthenticationError, VenueError
 from astra.models.accounts import AccountEvent
 from astra.models.credentials import ApiKey
-from astra.models.markets import Market
 from astra.rest import Meaning
-from astra.streams.feed import AccountInput, Channel, Endpoint, Frame, Outlet, Payload, Session, Ticket
+from astra.streams.accounts import AccountSession, MarketOf
+from astra.streams.feed import Channel, Endpoint, Frame, Outlet, Payload, Ticket
 from astra_htx.errors import EXCHANGE, SOCKET_CODES
 from astra_htx.feed.markets import unzipped
 from astra_htx.signing import derivatives_login, host_of
 
-logger = logging.getLogger(__name__)
-
-MarketOf = Callable[[str], Market | None]
-"""Native symbol -> market, of the session's product."""
-_MAX_REPORTED = 1000
 _OK = 0
 
 
-class AccountSession(Session, abc.ABC):
-    """One account on one socket: log-in, then the venue's topics, which together are one channel of Astra's.
-
-    An event of a market that is not loaded is not delivered: the venue object is told (it reloads the market list),
-    and the subscription counts as interrupted, so that the account is reconciled by REST.
-    """
+class PrivateSession(AccountSession, abc.ABC):
+    """One account on one socket: log-in, then the venue's topics, which together are one channel of Astra's."""
 
     codes: ClassVar[Mapping[str, Meaning]]
 
@@ -45,18 +35,14 @@ class AccountSession(Session, abc.ABC):
         key: ApiKey,
         clock_refused: Callable[[], None],
     ) -> None:
-        super().__init__(endpoint, outlet, ticket)
+        super().__init__(endpoint, outlet, ticket, market_of)
         host, _, path = endpoint.url.partition("://")[2].partition("/")
         self.host, self.path = host_of(f"//{host}"), f"/{path}"
-        self._market_of = market_of
         self._key = key
         self._clock_refused = clock_refused
         self._logged_in = False
         self._failure: VenueError | None = None
-        self._channel: Channel | None = None
-        self._input: AccountInput | None = None
         self._unanswered: set[str] = set()
-        self._reported: set[str] = set()
 
     @abc.abstractmethod
     def topics(self) -> Mapping[str, dict[str, Any]]:
@@ -75,14 +61,12 @@ class AccountSession(Session, abc.ABC):
             for channel in channels:
                 self.outlet.refused(channel, self._failure)
             return ()
-        for channel in channels:
-            self._channel = channel
-            self._input = self.outlet.account(channel)
+        self.join(channels)
         self._unanswered = set(self.topics())
         return [self._frame("sub", topic, more) for topic, more in self.topics().items()]
 
     def unsubscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
-        self._channel = self._input = None
+        self.leave()
         return [self._frame("unsub", topic, more) for topic, more in self.topics().items()]
 
     def _frame(self, verb: str, topic: str, more: Mapping[str, Any]) -> str:
@@ -120,25 +104,6 @@ class AccountSession(Session, abc.ABC):
         kind = VenueError if meaning is None else meaning.error
         return kind(f"the account stream was refused: {text} (code {code})", exchange=EXCHANGE, code=code)
 
-    def _tell(self, events: Iterable[AccountEvent]) -> None:
-        told = list(events)
-        if self._input is not None and told:
-            self._input.events(told)
-
-    def _interrupted(self, reason: str) -> None:
-        if self._input is not None:
-            self._input.interrupted(reason)
-
-    def _market(self, native_symbol: str) -> Market | None:
-        market = self._market_of(native_symbol)
-        if market is None and native_symbol not in self._reported:
-            logger.warning("%s: an event of the unknown market %s", self.endpoint.name, native_symbol)
-            if len(self._reported) >= _MAX_REPORTED:
-                self._reported.clear()
-            self._reported.add(native_symbol)
-            self._interrupted(f"an event named the market {native_symbol}, which is not loaded")
-        return market
-
 
 class _Notice(msgspec.Struct):
     """A frame of a derivatives socket. Ids of pings are texts, repeated as they are."""
@@ -153,7 +118,7 @@ class _Notice(msgspec.Struct):
 _decode_notice = msgspec.json.Decoder(_Notice).decode
 
 
-class NotificationSession(AccountSession):
+class NotificationSession(PrivateSession):
     """The derivatives' sockets: gzip, `op` frames."""
 
     codes = SOCKET_CODES
@@ -168,7 +133,7 @@ class NotificationSession(AccountSession):
         text = unzipped(payload, self.endpoint.max_frame_bytes)
         notice = _decode_notice(text)
         if notice.op == "notify":
-            self._tell(self._events(notice.topic, text))
+            self.tell(self._events(notice.topic, text))
         elif notice.op == "ping":
             self.outlet.send(f'{{"op":"pong","ts":{bytes(notice.ts).decode()}}}', urgent=True)
         elif notice.op == "close":

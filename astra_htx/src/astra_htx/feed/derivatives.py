@@ -54,12 +54,12 @@ class LinearSession(NotificationSession):
     def _events(self, topic: str, text: Payload) -> Iterator[AccountEvent]:
         if topic == "orders":
             row = _decode_order(text).data
-            market = self._market(row.contract_code)
+            market = self.market(row.contract_code)
             if market is not None:
                 yield row.order(market)
         elif topic == "trade":
             for fill in _decode_fills(text).data:
-                market = self._market(fill.contract_code)
+                market = self.market(fill.contract_code)
                 if market is not None:
                     yield fill.fill(market)
         elif topic == "account":
@@ -69,7 +69,7 @@ class LinearSession(NotificationSession):
                 yield from self._position(position)
 
     def _position(self, row: linear_rows.PositionRow) -> Iterator[AccountEvent]:
-        market = self._market(row.contract_code)
+        market = self.market(row.contract_code)
         if market is None:
             return
         if row.is_net:
@@ -94,13 +94,13 @@ class CoinSession(NotificationSession):
             yield from (row.balance(self.endpoint.name) for row in _decode_coin_accounts(text).data)
         elif kind == "positions":
             for row in _decode_coin_positions(text).data:
-                market = self._market(row.contract_code)
+                market = self.market(row.contract_code)
                 if market is not None:
                     yield row.position(market)
 
     def _order(self, row: _CoinOrder) -> Iterator[AccountEvent]:
         """An order as it stands, after its fills of this moment."""
-        market = self._market(row.contract_code)
+        market = self.market(row.contract_code)
         if market is None:
             return
         side = Side(row.direction.upper())

@@ -16,7 +16,7 @@ from astra.rest import Recent
 from astra.streams.feed import Frame, Payload
 from astra.trading.native import average_of
 from astra_htx.errors import SPOT_SOCKET_CODES
-from astra_htx.feed.accounts import AccountSession
+from astra_htx.feed.accounts import PrivateSession
 from astra_htx.feed.markets import unzipped
 from astra_htx.settings import SPOT
 from astra_htx.signing import spot_login
@@ -59,7 +59,7 @@ class _Filled:
         self.base = self.quote = Decimal(0)
 
 
-class SpotAccountSession(AccountSession):
+class SpotAccountSession(PrivateSession):
     """The ticket's value is the number of the account: the socket tells of margin accounts, too.
 
     `orders#` comes in the order in which things happened, but without fees; `trade.clearing` has them, later.
@@ -89,7 +89,7 @@ class SpotAccountSession(AccountSession):
             stamp = bytes(_decode_ping(frame.data).ts).decode()
             self.outlet.send(f'{{"action":"pong","data":{{"ts":{stamp}}}}}', urgent=True)
         elif frame.action in ("", "push") and frame.code is None:
-            self._tell(self._events(frame))
+            self.tell(self._events(frame))
         else:
             error = None if frame.code in (None, OK) else self._error(str(frame.code), frame.message)
             if frame.ch == "auth":
@@ -109,7 +109,7 @@ class SpotAccountSession(AccountSession):
             other = self._account is not None and event.account_id not in (None, self._account)
             if other or event.is_on_margin:
                 return
-            market = self._market(event.symbol)
+            market = self.market(event.symbol)
             if market is None:
                 return
             if kind == CLEARING:
@@ -142,7 +142,7 @@ class SpotAccountSession(AccountSession):
         its client order id is said."""
         sent = self._sent_of(event.client_order_id) if event.client_order_id else None
         if sent is None:
-            self._interrupted("a conditional order ended whose terms are not known here")
+            self.interrupted("a conditional order ended whose terms are not known here")
             return
         status = OrderStatus.REJECTED if event.event_type == "trigger" else OrderStatus.CANCELED
         yield Order(
