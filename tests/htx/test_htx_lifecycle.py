@@ -65,7 +65,7 @@ async def desk() -> AsyncIterator[Desk]:
 # -- books --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lag", [0, 2])
+@pytest.mark.parametrize("lag", [pytest.param(0, marks=pytest.mark.slow), 2])
 async def test_live_books_are_the_engines(lag: int) -> None:
     """Also where the snapshots that are asked for in band are some frames old."""
     async with Sandbox(["HUOBI"], seed=4, pace=3.0) as sandbox:

@@ -24,7 +24,7 @@ DEPTH = 150
 """Levels a side of an unmerged snapshot."""
 FEW = 20
 MOST_TRADES = 2000
-"""A gap of more trades is not filled: there are no further pages."""
+"""What can be asked for; there are no further pages."""
 PREFIXES: Mapping[str, str] = {
     SPOT: "/market",
     LINEAR: "/linear-swap-ex/market",
@@ -150,8 +150,8 @@ class History:
         raw = [one for group in answer.data for one in group.data]
         rows = [_decode_spot(one) for one in raw] if rest.is_spot else [_decode_contract(one) for one in raw]
         last = int(after_id)
-        if rows and min(row.number for row in rows) > last and len(rows) >= MOST_TRADES:
-            logger.warning("%s: more than %d trades were missed: the gap stays", market, MOST_TRADES)
+        if not any(row.number <= last for row in rows):
+            logger.warning("%s: the venue's list does not reach back to trade %s: the gap stays", market, after_id)
             return None
         now_ns = self._clock.wall_ns()
         missed = sorted((row for row in rows if row.number > last), key=lambda row: row.number)

@@ -18,7 +18,7 @@ from astra.net.http import Request, Response, Sign
 from astra.net.ratelimit import Bucket, BucketKind, Cost, RateLimiter
 from astra.rest import Decode, Params, RestApi, encoded
 from astra_htx.errors import interpret
-from astra_htx.settings import LINEAR, SPOT
+from astra_htx.settings import COIN_FUTURES, COIN_SWAP, LINEAR, SPOT
 from astra_htx.signing import VALID_MS, host_of, rest_sign
 
 if TYPE_CHECKING:
@@ -26,12 +26,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SPOT_FAST, SPOT_USUAL, SPOT_SLOW, SPOT_ALL = "spot-fast", "spot-usual", "spot-slow", "spot-all"
+SPOT_FAST, SPOT_USUAL, SPOT_SLOW = "spot-fast", "spot-usual", "spot-slow"
 SPOT_MARKET = "spot-market"
 TRADE, READ = "trade", "read"
 """The two budgets of a derivatives family; the limiter has them as `linear-trade`, ..."""
 PUBLIC, MARKET = "public", "market"
-MODE = "linear-mode"
 
 
 class Answer(msgspec.Struct, Generic[T]):
@@ -51,7 +50,7 @@ _decode_time = msgspec.json.Decoder(_Time).decode
 def spot_limiter(exchange: str, clock: Clock) -> RateLimiter:
     """Windows of 2 s, an endpoint each."""
     sliding = BucketKind.SLIDING_WINDOW
-    private = {SPOT_FAST: 100, SPOT_USUAL: 50, SPOT_SLOW: 20, SPOT_ALL: 1}
+    private = {SPOT_FAST: 100, SPOT_USUAL: 50, SPOT_SLOW: 20}
     buckets = [
         Bucket(name, limit, 2.0, kind=sliding, per_account=True, per_scope=True) for name, limit in private.items()
     ]
@@ -64,13 +63,12 @@ def derivatives_limiter(exchange: str, clock: Clock) -> RateLimiter:
     sliding = BucketKind.SLIDING_WINDOW
     buckets = [
         Bucket(f"{family}-{kind}", limit, 3.0, kind=sliding, per_account=True)
-        for family, limit in (("linear", 72), ("coin_swap", 36), ("coin_futures", 36))
+        for family, limit in ((LINEAR, 72), (COIN_SWAP, 36), (COIN_FUTURES, 36))
         for kind in (TRADE, READ)
     ]
     buckets += [
         Bucket(PUBLIC, 120, 3.0, kind=sliding),
         Bucket(MARKET, 800, 1.0, kind=sliding),
-        Bucket(MODE, 1, 10.0, kind=sliding, per_account=True),
     ]
     return RateLimiter(exchange, buckets, clock)
 
@@ -181,6 +179,4 @@ class HtxRest(RestApi):
     def _cost(self, cost: str, path: str) -> dict[Cost, float]:
         if self.is_spot:
             return {(cost, path): 1.0}
-        if cost == MODE:
-            return {MODE: 1.0, f"{LINEAR}-{TRADE}": 1.0}
         return {f"{self.product}-{cost}": 1.0}

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from astra.errors import AuthenticationError, VenueError
+from astra.errors import AuthenticationError, PermissionDenied, VenueError
 from astra.models.accounts import AccountEvent
 from astra.models.credentials import ApiKey
 from astra.rest import Meaning
@@ -78,7 +78,7 @@ class PrivateSession(AccountSession, abc.ABC):
         """The log-in was answered."""
         if error is None:
             self._logged_in = True
-        elif isinstance(error, AuthenticationError):
+        elif isinstance(error, AuthenticationError | PermissionDenied):
             # The stamp may be the reason, which the venue does not say apart.
             self._clock_refused()
             self._failure = error  # whoever subscribes is told
@@ -93,7 +93,7 @@ class PrivateSession(AccountSession, abc.ABC):
             self._unanswered.discard(topic)
             if not self._unanswered:
                 self.outlet.acknowledged([self._channel])
-        elif isinstance(error, AuthenticationError):
+        elif isinstance(error, AuthenticationError | PermissionDenied):
             self.outlet.refused(self._channel, error)
         else:
             # Without all of its topics the stream would be silent on a part of the account.

@@ -34,6 +34,8 @@ class HtxTrading(FamilyTrading):
     options_model: ClassVar[type[OrderOptions] | None] = HtxOrderOptions
     batch: ClassVar[int] = 10
     """Orders in one request at most."""
+    remembered_ms: ClassVar[int] = 47 * 3_600_000
+    """For how long an order that is done is found."""
     rest: HtxRest
 
     def __init__(self, rest: HtxRest, markets: MarketTable, settings: HtxSettings) -> None:
@@ -44,6 +46,13 @@ class HtxTrading(FamilyTrading):
     def command_window_ms(self) -> int:
         """The venue knows no deadline but the age of the time stamp."""
         return self.rest.window_ms
+
+    async def resolve(self, market: Market, client_order_id: str, since: int, credentials: Credentials) -> Order | bool:
+        """Once the venue has forgotten an order that was done, nothing found proves nothing."""
+        found = await super().resolve(market, client_order_id, since, credentials)
+        if found is False and self.rest.clock.now_ms() - since > self.remembered_ms:
+            return True
+        return found
 
     # -- placing ------------------------------------------------------------------------------------------------
 

@@ -18,14 +18,14 @@ from astra.models.markets import Market
 from astra.models.orders import Fill, Order, OrderRef, OrderRequest, OrderType, PositionSide, TimeInForce
 from astra.models.trades import Side
 from astra.net.http import AnswerLost
-from astra.rest import Placement, Recent, plain
+from astra.rest import Recent, plain
 from astra.trading.checks import native_quantity
 from astra.trading.native import acknowledged
 from astra.venue import MarketTable
 from astra_htx.errors import row_error
 from astra_htx.rest import TRADE, Answer, HtxRest
 from astra_htx.settings import COIN_FUTURES, HtxOrderOptions, HtxSettings, SelfMatch
-from astra_htx.trading.base import MOST_PAGES, SIDES, HtxTrading, Outcome, beyond, stretches
+from astra_htx.trading.base import MOST_PAGES, SIDES, HtxTrading, Outcome, beyond
 from astra_htx.trading.coin_rows import AccountRow, FillRow, OrderRow, PositionRow
 from astra_htx.trading.linear import set_timer, whole
 
@@ -256,28 +256,21 @@ class CoinTrading(HtxTrading):
     async def _done(self, market: Market, ref: OrderRef, credentials: Credentials) -> OrderRow | None:
         """The newest order of the history that is meant."""
         now = self.rest.clock.now_ms() + 1000
-        (span,) = list(stretches(now - 47 * 3_600_000, now))
-        rows = await self._history(self._path("hisorders", "v3"), market, span, credentials, {"type": 1, "status": "0"})
+        rows = await self._history(market, (now - self.remembered_ms, now), credentials)
         name = ref.id or ref.client_order_id
         return next((row for row in rows if (row.ident if ref.id else row.client_id) == name), None)
 
-    async def _history(
-        self,
-        path: str,
-        market: Market,
-        span: tuple[int, int],
-        credentials: Credentials,
-        more: Mapping[str, Any],
-    ) -> Sequence[OrderRow]:
-        body = self._history_body(market, span, more)
+    async def _history(self, market: Market, span: tuple[int, int], credentials: Credentials) -> Sequence[OrderRow]:
+        """Orders that are done, newest first. How many rows a page has is not said: the last one has none that is
+        new."""
+        body, path = self._history_body(market, span, {"type": 1, "status": "0"}), self._path("hisorders", "v3")
         found: list[OrderRow] = []
         seen: set[int] = set()
         for _ in range(MOST_PAGES):
             answer = await self.rest.asked(_decode_orders, path, body, credentials)
-            page = answer.data or []
-            fresh = beyond(page, seen, lambda row: row.query_id or 0)
+            fresh = beyond(answer.data or [], seen, lambda row: row.query_id or 0)
             found += fresh
-            if len(page) < PAGE or not fresh:
+            if not fresh:
                 break
             body["from_id"] = fresh[-1].query_id
         return found
@@ -287,11 +280,6 @@ class CoinTrading(HtxTrading):
         times = {"start_time": span[0], "end_time": span[1]}
         contract = {"contract": market.native_symbol, "trade_type": ALL_TRADE_TYPES}
         return {**named, **contract, **times, "direct": "next", **more}
-
-    async def placed(
-        self, market: Market, client_order_id: str, credentials: Credentials, placement: Placement | None
-    ) -> Order:
-        return await self.get(market, OrderRef(client_order_id=client_order_id), credentials)
 
     async def open_orders(self, market: Market | None, credentials: Credentials) -> Sequence[Order]:
         """Asset by asset (swaps: contract by contract)."""
@@ -326,10 +314,9 @@ class CoinTrading(HtxTrading):
         seen: set[int] = set()
         for _ in range(MOST_PAGES):
             answer = await self.rest.asked(_decode_fills, path, body, credentials)
-            page = answer.data or []
-            fresh = beyond(page, seen, lambda row: row.query_id)
+            fresh = beyond(answer.data or [], seen, lambda row: row.query_id)
             found += (row.fill(market) for row in fresh if row.contract_code == market.native_symbol)
-            if len(page) < PAGE or not fresh:
+            if not fresh:
                 break
             body["from_id"] = fresh[-1].query_id
         return found

@@ -14,13 +14,13 @@ from astra.models.credentials import Credentials
 from astra.models.markets import Market
 from astra.models.orders import Fill, MarginMode, Order, OrderRef, OrderRequest, OrderType, TimeInForce
 from astra.net.http import AnswerLost
-from astra.rest import Params, Placement, plain
+from astra.rest import Params, plain
 from astra.trading.checks import native_quantity
 from astra.trading.native import acknowledged
 from astra_htx.errors import OK, row_error
 from astra_htx.rest import TRADE, Answer
 from astra_htx.settings import HtxOrderOptions
-from astra_htx.trading.base import MOST_PAGES, SIDES, HtxTrading, Outcome, beyond, stretches
+from astra_htx.trading.base import MOST_PAGES, SIDES, HtxTrading, Outcome, beyond
 from astra_htx.trading.linear_rows import Account, FillRow, OrderRow, PositionRow
 
 PAGE = 100
@@ -158,7 +158,8 @@ class LinearTrading(HtxTrading):
         return sorted(MODES, key=lambda mode: mode != self._settings.margin_mode)
 
     async def get(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
-        """One order, asked for in both margin modes."""
+        """One order, asked for in both margin modes. One that is done gives its client order id free: it is looked for
+        in the history of two days, too."""
         ident = self.order_number(ref)
         failure: OrderNotFound | None = None
         for mode in self._modes(market):
@@ -174,51 +175,37 @@ class LinearTrading(HtxTrading):
                 failure = failure or error
             else:
                 return answer.data.order(market)
+        for mode in self._modes(market):
+            row = await self._done(market, ref, mode, credentials)
+            if row is not None:
+                return row.order(market)
         assert failure is not None
         raise failure
 
-    async def placed(
-        self, market: Market, client_order_id: str, credentials: Credentials, placement: Placement | None
-    ) -> Order:
-        """An order that is done gives its client order id free: it is looked for in the history, too."""
-        try:
-            return await self.get(market, OrderRef(client_order_id=client_order_id), credentials)
-        except OrderNotFound as failure:
-            now = self.rest.clock.now_ms() + 1000
-            since = now - 600_000 if placement is None else placement.stamped - 60_000
-            for mode in self._modes(market):
-                row = await self._done(market, client_order_id, mode, (since, now), credentials)
-                if row is not None:
-                    return row.order(market)
-            raise failure
-
-    async def _done(
-        self, market: Market, client_order_id: str, mode: str, span: tuple[int, int], credentials: Credentials
-    ) -> OrderRow | None:
-        """The newest order that is done and had the client order id."""
-        since, now = span
-        for start, end in reversed(list(stretches(since, now))):
-            rows: list[OrderRow] = []
-            seen: set[int] = set()
-            for _ in range(MOST_PAGES):
-                params: Params = [
-                    ("contract_code", market.native_symbol),
-                    ("margin_mode", mode),
-                    ("start_time", start),
-                    ("end_time", end),
-                    ("from", str(rows[-1].order_id) if rows else None),
-                    ("limit", PAGE),
-                    ("direct", "next"),
-                ]
-                answer = await self.rest.signed(_decode_orders, "/v5/trade/order/history", params, credentials)
-                page = answer.data or []
-                fresh = beyond(page, seen, _number)
-                for row in fresh:
-                    if row.client_id == client_order_id:
-                        return row
-                rows += fresh
-                if len(page) < PAGE or not fresh:
-                    break
+    async def _done(self, market: Market, ref: OrderRef, mode: str, credentials: Credentials) -> OrderRow | None:
+        """The newest order that is done and had the id."""
+        now = self.rest.clock.now_ms() + 1000
+        rows: list[OrderRow] = []
+        seen: set[int] = set()
+        for _ in range(MOST_PAGES):
+            params: Params = [
+                ("contract_code", market.native_symbol),
+                ("margin_mode", mode),
+                ("start_time", now - self.remembered_ms),
+                ("end_time", now),
+                ("from", str(rows[-1].order_id) if rows else None),
+                ("limit", PAGE),
+                ("direct", "next"),
+            ]
+            answer = await self.rest.signed(_decode_orders, "/v5/trade/order/history", params, credentials)
+            page = answer.data or []
+            fresh = beyond(page, seen, _number)
+            for row in fresh:
+                if (str(row.order_id) == ref.id) if ref.id else (row.client_id == ref.client_order_id):
+                    return row
+            rows += fresh
+            if len(page) < PAGE or not fresh:
+                break
         return None
 
     async def open_orders(self, market: Market | None, credentials: Credentials) -> Sequence[Order]:

@@ -31,8 +31,6 @@ OPEN_PAGE = 500
 FILL_PAGE = 500
 CANCEL_BATCH = 50
 FEE_SYMBOLS = 10
-FORGOTTEN_MS = 2 * 3_600_000 - 60_000
-"""Orders that were canceled without a fill, and client order ids of orders that are done, are known for two hours."""
 LEAST_TIMER_S = 5
 _KINDS: Mapping[TimeInForce, str] = {
     TimeInForce.GTC: "limit",
@@ -92,6 +90,8 @@ class SpotTrading(HtxTrading):
     """Spot. Conditional orders are ordinary ones of another type."""
 
     title = "HTX spot"
+    # Orders that were canceled without a fill, and client order ids of orders that are done: two hours.
+    remembered_ms = 2 * 3_600_000 - 60_000
     fees_by_market = True
     lacks: ClassVar[Mapping[str, Collection[str]]] = {}
 
@@ -219,13 +219,6 @@ class SpotTrading(HtxTrading):
             ]
 
         return await self._place_rows(orders, rows, send, read)
-
-    async def resolve(self, market: Market, client_order_id: str, since: int, credentials: Credentials) -> Order | bool:
-        """The venue forgets ended orders after two hours: nothing found then proves nothing."""
-        found = await super().resolve(market, client_order_id, since, credentials)
-        if found is False and self.rest.clock.now_ms() - since > FORGOTTEN_MS:
-            return True
-        return found
 
     # -- looking ------------------------------------------------------------------------------------------------
 
