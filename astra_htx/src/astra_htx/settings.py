@@ -18,7 +18,6 @@ COIN_SWAP: Final = "coin_swap"
 COIN_FUTURES: Final = "coin_futures"
 PRODUCTS: Final = (SPOT, LINEAR, COIN_SWAP, COIN_FUTURES)
 """As `Market.product`, `Balance.wallet` and settings name them."""
-COIN_PRODUCTS: Final = (COIN_SWAP, COIN_FUTURES)
 
 
 class HtxHosts(VenueHosts):
@@ -74,15 +73,6 @@ class SelfMatch(StrEnum):
     CANCEL_MAKER = "cancel_maker"
     CANCEL_BOTH = "cancel_both"
     ALLOW = "allow"
-
-
-class PriceMatch(StrEnum):
-    """A limit order priced by the book's other side: its best, fifth, tenth or twentieth level."""
-
-    OPPONENT = "opponent"
-    OPTIMAL_5 = "optimal_5"
-    OPTIMAL_10 = "optimal_10"
-    OPTIMAL_20 = "optimal_20"
 
 
 class HtxOrderOptions(OrderOptions):
