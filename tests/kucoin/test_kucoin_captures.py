@@ -48,7 +48,10 @@ def spot_market(native: str = "BTC-USDT") -> Market:
 
 
 def feed() -> KucoinFeed:
-    return KucoinFeed(KucoinSettings(), lambda product, native: None, lambda: None, Notes(10))
+    return KucoinFeed(KucoinSettings(), lambda product, native: None, lambda: None, Notes(10), lambda *account: KEY)
+
+
+KEY = ApiKey(key=SecretStr("k"), secret=SecretStr("s"), passphrase=SecretStr("p"))
 
 
 class Effects:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from astra import Astra
-from astra.errors import OrderNotFound, PermissionDenied
+from astra.errors import OrderNotFound
 from astra.models.accounts import AccountStatus, Balance, Position
 from astra.models.credentials import Credentials
 from astra.models.markets import Market
@@ -236,16 +236,6 @@ async def test_margin_mode_and_leverage_go_with_the_orders(desk: Desk) -> None:
     await desk.astra.place_order(market.symbol, bid(market, 1, price=ask, time_in_force="IOC"))
     (position,) = await desk.astra.get_positions("KUCOIN")
     assert (position.margin_mode, position.leverage) == (MarginMode.CROSS, Decimal(7))
-
-
-async def test_unified_accounts_are_refused_before_anything_is_done(desk: Desk) -> None:
-    unified = desk.sandbox.open_account("KUCOIN", "unified")
-    account = desk.sandbox.engine("KUCOIN").account("unified")
-    assert account is not None
-    account.settings["mode"] = "UNIFIED"
-    for market in desk.markets.values():
-        with pytest.raises(PermissionDenied, match="classic"):
-            await desk.astra.place_order(market.symbol, bid(market, price=await desk.away(market)), credentials=unified)
 
 
 async def test_an_order_that_is_done_cannot_be_canceled(desk: Desk) -> None:

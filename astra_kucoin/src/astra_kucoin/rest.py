@@ -1,4 +1,4 @@
-"""The two classic REST APIs, spot and futures: what requests cost, how they are sent, whose they may be.
+"""The REST APIs, classic and unified, of spot and futures: what requests cost, how they are sent, whose they are.
 
 Requests draw on pools of a weight in 30 s: one of each product and one of the account's management for each user, one
 of public data for each address. Every answer of a limited call reports its own pool in the same headers. VIP levels
@@ -7,7 +7,7 @@ have larger pools: the reports let more through than the limits here. Source: do
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from urllib.parse import quote
 
@@ -42,6 +42,7 @@ POOLS: Mapping[str, tuple[int, float]] = {
 LEFT_HEADER: Final = "gw-ratelimit-remaining"
 SITE: Final = "X-SITE-TYPE"
 CLASSIC: Final = "CLASSIC"
+UNIFIED_ACCOUNT: Final = "UNIFIED"
 
 
 class Answer(msgspec.Struct, Generic[T]):
@@ -68,7 +69,7 @@ def limiter(exchange: str, clock: Clock) -> RateLimiter:
 
 
 class KucoinApi(RestApi):
-    """The REST API of one product. `admit` is asked before the first request of each account."""
+    """The REST API of one product, for classic accounts or (`unified`, on spot's host) for unified ones."""
 
     def __init__(
         self,
@@ -79,12 +80,14 @@ class KucoinApi(RestApi):
         unknown_market: Callable[[], None],
         limits: RateLimiter,
         transport: Any = None,
+        *,
+        unified: bool = False,
     ) -> None:
         hosts = settings.hosts
         super().__init__(
             exchange,
             product,
-            hosts.spot_rest if product == SPOT else hosts.futures_rest,
+            hosts.spot_rest if product == SPOT or unified else hosts.futures_rest,
             limiter=limits,
             clock=clock,
             timeout_s=settings.request_timeout_s,
@@ -93,7 +96,7 @@ class KucoinApi(RestApi):
             transport=transport,
         )
         self.recv_window_ms = settings.recv_window_ms
-        self.admit: Callable[[Credentials], Awaitable[None]] | None = None
+        self._pool = UNIFIED if unified else product
         self._headers = {SITE: "australia"} if settings.environment == "australia" else {}
 
     def interpret(self, request: Request, response: Response) -> Exception | None:
@@ -123,8 +126,7 @@ class KucoinApi(RestApi):
         pool: str | None = None,
     ) -> T:
         """GET of what is the account's own."""
-        await self._admitted(credentials)
-        costs: dict[Cost, float] = {pool or self.product: weight}
+        costs: dict[Cost, float] = {pool or self._pool: weight}
         request = Request("GET", path, query=encoded(params), headers=self._headers, costs=costs)
         return await self.read(decode, request, credentials)
 
@@ -132,9 +134,8 @@ class KucoinApi(RestApi):
         self, decode: Decode[T], path: str, body: Mapping[str, Any], credentials: Credentials, *, weight: int
     ) -> T:
         """POST whose repetition does no harm."""
-        await self._admitted(credentials)
         content = msgspec.json.encode(body) if body else b""
-        request = Request("POST", path, body=content, headers=self._headers, costs={self.product: weight})
+        request = Request("POST", path, body=content, headers=self._headers, costs={self._pool: weight})
         return await self.read(decode, request, credentials)
 
     async def command(
@@ -154,14 +155,13 @@ class KucoinApi(RestApi):
         conditional: bool = False,
     ) -> bytes:
         """Place, change or cancel (see `RestApi.order`)."""
-        await self._admitted(credentials)
         request = Request(
             method,
             path,
             query=encoded(params),
             body=b"" if body is None else msgspec.json.encode(body),
             headers=self._headers,
-            costs={self.product: weight},
+            costs={self._pool: weight},
             urgent=operation.startswith("cancel"),
         )
         return await self.order(
@@ -194,13 +194,9 @@ class KucoinApi(RestApi):
             return self.understood(_decode_mode, request, answer).data.self_account_mode
         raise AssertionError("unreachable")
 
-    async def _admitted(self, credentials: Credentials) -> None:
-        if self.admit is not None:
-            await self.admit(credentials)
-
 
 class Rest:
-    """Both APIs, and which accounts they may serve."""
+    """All APIs, and of what kind the accounts are."""
 
     def __init__(
         self,
@@ -212,40 +208,41 @@ class Rest:
     ) -> None:
         self.exchange = exchange
         limits = limiter(exchange, clock)
-        self.spot, self.futures = (
-            KucoinApi(exchange, product, settings, clock, unknown_market, limits, transport)
-            for product in (SPOT, FUTURES)
-        )
-        self._classic: Recent[tuple[str, Credentials], bool] = Recent(REMEMBERED_KEYS)
-        if settings.account_mode == "auto":
-            self.spot.admit = self._admit_spot
-            self.futures.admit = self._admit_futures
+
+        def api(product: str, *, unified: bool = False) -> KucoinApi:
+            return KucoinApi(exchange, product, settings, clock, unknown_market, limits, transport, unified=unified)
+
+        self.spot, self.futures = api(SPOT), api(FUTURES)
+        self.unified: Mapping[str, KucoinApi] = {product: api(product, unified=True) for product in (SPOT, FUTURES)}
+        for unified in self.unified.values():
+            unified.clock = self.spot.clock  # they are one host
+        self._set_mode = None if settings.account_mode == "auto" else settings.account_mode.upper()
+        self._modes: Recent[tuple[str, Credentials], str] = Recent(REMEMBERED_KEYS)
 
     def __getitem__(self, product: str) -> KucoinApi:
         return self.spot if product == SPOT else self.futures
 
     async def aclose(self) -> None:
-        await self.spot.aclose()
-        await self.futures.aclose()
+        for api in (self.spot, self.futures, *self.unified.values()):
+            await api.aclose()
 
-    async def _admit_spot(self, credentials: Credentials) -> None:
-        await self._admit(self.spot, credentials)
-
-    async def _admit_futures(self, credentials: Credentials) -> None:
-        await self._admit(self.futures, credentials)
-
-    async def _admit(self, api: KucoinApi, credentials: Credentials) -> None:
-        """Ask once whether the account is a classic one. Raises `PermissionDenied` when it is not."""
-        if self._classic.get((api.product, credentials)):
-            return
-        mode = await self.spot.account_mode(api.sign(credentials), credentials)
-        if mode.upper() != CLASSIC:
+    async def mode(self, product: str, credentials: Credentials) -> str:
+        """Of what kind the account is, `CLASSIC` or `UNIFIED`, asked once. Raises `PermissionDenied` for others."""
+        if self._set_mode is not None:
+            return self._set_mode
+        known = self._modes.get((product, credentials))
+        if known is not None:
+            return known
+        api = self.unified[product]
+        mode = (await api.account_mode(api.sign(credentials), credentials)).upper()
+        if mode not in (CLASSIC, UNIFIED_ACCOUNT):
             raise PermissionDenied(
-                f"account {credentials.account!r} is a {mode} account at KuCoin, and Astra trades classic accounts "
-                "only: give the keys of a classic (sub-)account",
+                f"account {credentials.account!r} is of the kind {mode} at KuCoin, which Astra does not know: give the "
+                "keys of a classic or a unified (sub-)account",
                 exchange=self.exchange,
             )
-        self._classic[api.product, credentials] = True
+        self._modes[product, credentials] = mode
+        return mode
 
 
 def part(text: str) -> str:

@@ -55,9 +55,8 @@ class KucoinSettings(FamilySettings):
     hosts: KucoinHosts = KucoinHosts()
     products: tuple[Literal["spot", "futures"], ...] = Field(default=PRODUCTS, min_length=1)
     """The API families to serve. Leave out what your region or your keys have no access to."""
-    account_mode: Literal["auto", "classic"] = "auto"
-    """Which back end trades. Only classic accounts are served: `auto` asks the venue once for each account and refuses
-    unified ones, `classic` does not ask."""
+    account_mode: Literal["auto", "classic", "unified"] = "auto"
+    """Which back end trades: `auto` asks the venue once for each account."""
     recv_window_ms: int = Field(default=5000, gt=0, le=5000)
     """A spot order that reaches the venue later than this after its time stamp is refused (`allowMaxTimeWindow`).
     Everything else that is signed is good for 5 s."""

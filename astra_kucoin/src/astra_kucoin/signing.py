@@ -1,4 +1,4 @@
-"""Signatures of REST requests: HMAC-SHA256 in base64 (docs-new, "Authentication").
+"""Signatures of REST requests and of the unified log-in: HMAC-SHA256 in base64 (docs-new, "Authentication").
 
 The query is signed as it is before percent-encoding, and sent encoded. The passphrase is sent signed (key versions 2
 and 3).
@@ -19,6 +19,7 @@ from astra.models.credentials import ApiKey
 from astra.net.http import Request, Sign
 
 KEY_VERSION: Final = "3"
+LOGIN_TEXT: Final = "POST/api/websocket/users/verify"
 STAMP: Final = "clientTimestamp"
 UNSTAMPED: Final = b'"clientTimestamp":0'
 """Within a body: becomes the request's time stamp at sending. (A text that quotes it would be escaped.)"""
@@ -58,3 +59,17 @@ def rest_sign(key: ApiKey) -> Sign:
         return msgspec.structs.replace(request, headers=headers, body=body)
 
     return complete
+
+
+def login(key: ApiKey, now_ms: int, ident: str) -> str:
+    """The frame that logs a connection of a unified account in."""
+    secret, stamp = key.secret.get_secret_value(), str(now_ms)
+    frame = {
+        "id": ident,
+        "op": "auth",
+        "kc-api-key": key.key.get_secret_value(),
+        "kc-api-timestamp": stamp,
+        "kc-api-sign": signature(secret, f"{stamp}{LOGIN_TEXT}"),
+        "kc-api-passphrase": signature(secret, passphrase(key)),
+    }
+    return msgspec.json.encode(frame).decode()

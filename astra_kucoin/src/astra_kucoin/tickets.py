@@ -1,4 +1,5 @@
-"""Tickets of private connections: a token, which also names the address (docs-new, "Apply Connect Token")."""
+"""Tickets of private connections: a token, which also names the address (docs-new, "Apply Connect Token"). Unified
+accounts need none, but the venue's time."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from astra.models.credentials import Credentials
 from astra.models.protocols import Clock
 from astra.streams.feed import Endpoint, Ticket
 from astra.venue import MarketTable
-from astra_kucoin.rest import Answer, Rest
+from astra_kucoin.rest import CLASSIC, UNIFIED_ACCOUNT, Answer, Rest
 
 
 class _Server(msgspec.Struct, rename="camel"):
@@ -33,16 +34,22 @@ class Tickets:
     """The ticket source of the private connections (`TicketSource`). A token is good for a day, and those of spot and
     futures are not interchangeable; each connection gets a new one."""
 
-    def __init__(self, rest: Rest, markets: MarketTable, clock: Clock) -> None:
+    def __init__(self, rest: Rest, markets: MarketTable, clock: Clock, unified_url: str) -> None:
         self._rest = rest
         self._markets = markets
         self._clock = clock
+        self._unified_url = unified_url
 
     async def obtain(self, endpoint: Endpoint) -> Ticket:
-        """A new token. The address is the one that is named with it, unless the settings have another."""
+        """For classic accounts a new token; the address is the one that is named with it, unless the settings have
+        another."""
         await self._markets.all()  # events name markets
         assert isinstance(endpoint.scope, Credentials)
-        api = self._rest[endpoint.name.partition(" ")[0]]
+        product = endpoint.name.partition(" ")[0]
+        api = self._rest[product]
+        if await self._rest.mode(product, endpoint.scope) != CLASSIC:
+            await self._rest.spot.clock.refresh()
+            return Ticket(url=self._unified_url, value=UNIFIED_ACCOUNT)
         answer = (await api.set(_decode, "/api/v1/bullet-private", {}, endpoint.scope, weight=WEIGHT)).data
         if not answer.instance_servers:
             raise VenueError("the answer to POST bullet-private names no server", exchange=api.exchange)

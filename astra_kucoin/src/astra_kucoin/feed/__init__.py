@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from astra.models.credentials import ApiKey, Credentials
 from astra.models.markets import Market
 from astra.models.orderbook import Integrity
 from astra.streams.feed import (
@@ -21,7 +22,9 @@ from astra.streams.feed import (
 from astra_kucoin.feed import accounts, markets
 from astra_kucoin.feed.accounts import FuturesAccountSession, SpotAccountSession
 from astra_kucoin.feed.markets import MarketSession
+from astra_kucoin.feed.unified import UnifiedAccountSession
 from astra_kucoin.history import SEED_DEPTH
+from astra_kucoin.rest import UNIFIED_ACCOUNT
 from astra_kucoin.settings import SPOT, KucoinSettings
 from astra_kucoin.trading.rows import Notes
 
@@ -33,10 +36,11 @@ ACCOUNT = "account"
 
 class KucoinFeed(Feed):
     """The stream protocol: market data on the unified push service, which needs no token, accounts on the classic
-    token sockets.
+    token sockets, or (unified ones) on a socket of their own; which one, their ticket says.
 
     `market_of` finds the markets (product, native symbol) that account events name; `unknown_market` is told of those
-    that it does not find; `notes` is what the trading side knows and they do not tell.
+    that it does not find; `notes` is what the trading side knows and they do not tell;
+    `key_of` gives an account's key for a product.
     """
 
     def __init__(
@@ -45,11 +49,13 @@ class KucoinFeed(Feed):
         market_of: Callable[[str, str], Market | None],
         unknown_market: Callable[[], None],
         notes: Notes,
+        key_of: Callable[[str, Credentials], ApiKey],
     ) -> None:
         self._settings = settings
         self._known = market_of
         self._unknown_market = unknown_market
         self._notes = notes
+        self._key_of = key_of
 
     def endpoint(self, channel: Channel) -> Endpoint:
         hosts, product = self._settings.hosts, channel.product
@@ -83,6 +89,16 @@ class KucoinFeed(Feed):
         product, _, account = endpoint.name.partition(" ")
         if not account:
             return MarketSession(endpoint, outlet, ticket)
+        if ticket is not None and ticket.value == UNIFIED_ACCOUNT:
+            assert isinstance(endpoint.scope, Credentials)
+            return UnifiedAccountSession(
+                endpoint,
+                outlet,
+                ticket,
+                product,
+                lambda native: self._market_of(product, native),
+                self._key_of(product, endpoint.scope),
+            )
         kind = SpotAccountSession if product == SPOT else FuturesAccountSession
         return kind(endpoint, outlet, ticket, lambda native: self._market_of(product, native), self._notes)
 

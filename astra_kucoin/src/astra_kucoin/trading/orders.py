@@ -80,7 +80,7 @@ def spot_body(
     else:
         body["size"] = decimal_text(native_quantity(market, order))
     if order.expire_time is not None:
-        body["cancelAfter"] = _seconds_left(market, order.expire_time, now_ms)
+        body["cancelAfter"] = seconds_left(market, order.expire_time, now_ms)
     if order.stop_price is None:
         return body | {STAMP: 0, "allowMaxTimeWindow": window_ms}
     return body | {
@@ -89,7 +89,7 @@ def spot_body(
     }
 
 
-def _seconds_left(market: Market, expire_ms: int, now_ms: int) -> int:
+def seconds_left(market: Market, expire_ms: int, now_ms: int) -> int:
     """The venue counts whole seconds from the order's arrival: rounded down, so that it does not live longer."""
     left_s = (expire_ms - now_ms) // 1000
     if not 1 <= left_s <= LONGEST_S:

@@ -1,0 +1,514 @@
+"""Trading with unified accounts: both products through one API, one wallet (docs-new, "Unified Trading Account /
+Order", "Position", "Account").
+
+Words are in capitals, times in ns. Sizes come in the unit in which the order was placed: lots, base units, or units of
+the quote asset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from astra.errors import OrderNotFound
+from astra.models.accounts import Balance, Fees, Position
+from astra.models.base import decimal_text
+from astra.models.credentials import Credentials
+from astra.models.markets import Market
+from astra.models.orders import (
+    Fill,
+    MarginMode,
+    Order,
+    OrderChange,
+    OrderRef,
+    OrderRequest,
+    OrderStatus,
+    PositionSide,
+    TimeInForce,
+)
+from astra.models.trades import Side
+from astra.rest import Params, Placement
+from astra.trading.checks import native_quantity
+from astra.trading.native import (
+    acknowledged,
+    decimal_or_none,
+    make_fill,
+    make_order,
+    make_position,
+    margin_mode,
+    position_side,
+)
+from astra_kucoin.markets import asset_of
+from astra_kucoin.rest import Answer, number
+from astra_kucoin.settings import SPOT, KucoinOrderOptions, TriggerPrice
+from astra_kucoin.trading.base import MOST_PAGES, KucoinTrading
+from astra_kucoin.trading.orders import allowed_options, refused, seconds_left
+from astra_kucoin.trading.rows import TIMES_IN_FORCE, ZERO, kind_of, ms_of, rises
+
+V2: Final = "/api/ua/v2"
+ORDER: Final = f"{V2}/unified/order"
+UNIFIED_WALLET: Final = "unified"
+TRADE_TYPES: Mapping[str, str] = {"spot": "SPOT", "futures": "FUTURES"}
+PAGE: Final = 100
+_IN_FORCE = {text: meant for meant, text in TIMES_IN_FORCE.items()}
+_STATES: Mapping[int, OrderStatus] = {
+    0: OrderStatus.NEW,
+    # Triggered: it goes on as another order, under the same client order id.
+    1: OrderStatus.NEW,
+    2: OrderStatus.NEW,
+    3: OrderStatus.FILLED,
+    4: OrderStatus.PARTIALLY_FILLED,
+    5: OrderStatus.CANCELED,
+    6: OrderStatus.CANCELED,
+}
+TRIGGERED: Final = 1
+EXPIRED: Final = "ORDER_EXPIRED"
+
+
+class OrderRow(msgspec.Struct, rename="camel"):
+    """An order, as REST tells it and as the stream's frames are read into."""
+
+    order_id: str
+    symbol: str
+    order_type: str
+    side: str
+    size: str
+    status: int
+    size_unit: str = ""
+    client_oid: str | None = None
+    price: str | None = None
+    filled_size: str = "0"
+    avg_price: str | None = None
+    time_in_force: str = ""
+    post_only: bool = False
+    reduce_only: bool = False
+    cancel_reason: str | None = None
+    trigger_direction: str | None = None
+    trigger_price: str | None = None
+    order_time: int = 0
+    updated_time: int = 0
+
+    @property
+    def native_symbol(self) -> str:
+        return self.symbol
+
+    def order(self, market: Market) -> Order:
+        side = Side(self.side.upper())
+        stop = (self.trigger_direction or "").lower() if decimal_or_none(self.trigger_price) else ""
+        kind = kind_of(self.order_type.lower(), side, stop, has_price=bool(decimal_or_none(self.price)))
+        status = _STATES.get(self.status, OrderStatus.UNKNOWN)
+        if status is OrderStatus.CANCELED and self.cancel_reason == EXPIRED:
+            status = OrderStatus.EXPIRED
+        in_quote = self.size_unit == "QUOTECCY"
+        return make_order(
+            market,
+            order_id=self.order_id,
+            client_order_id=self.client_oid,
+            side=side,
+            kind=kind,
+            status=status,
+            price=decimal_or_none(self.price) if kind.has_price else None,
+            stop_price=decimal_or_none(self.trigger_price),
+            total=self._native(market, self.size),
+            filled=self._native(market, self.filled_size),
+            average=decimal_or_none(self.avg_price),
+            quote_quantity=decimal_or_none(self.size) if in_quote else None,
+            time_in_force=_IN_FORCE.get(self.time_in_force) if kind.has_price else None,
+            reduce_only=self.reduce_only,
+            post_only=self.post_only,
+            created=ms_of(self.order_time),
+            updated=ms_of(self.updated_time or self.order_time),
+        )
+
+    def _native(self, market: Market, size: str) -> Decimal | None:
+        """Lots, or base units on spot. Of what was filled in quote units only nothing is known exactly."""
+        value = Decimal(size or 0)
+        if self.size_unit == "QUOTECCY":
+            return None if value else ZERO
+        if self.size_unit == "BASECCY" and market.contract_size is not None and not market.is_inverse:
+            return value / market.contract_size
+        return value
+
+
+class FillRow(msgspec.Struct, rename="camel"):
+    """A fill. Liquidations have the order id "0"."""
+
+    symbol: str
+    order_id: str
+    trade_id: str | int
+    side: str
+    price: str
+    size: str
+    execution_time: int
+    fee: str | None = None
+    fee_currency: str | None = None
+    liquidity_role: str = ""
+    client_oid: str | None = None
+
+    @property
+    def native_symbol(self) -> str:
+        return self.symbol
+
+    def fill(self, market: Market) -> Fill:
+        return make_fill(
+            market,
+            trade_id=self.trade_id,
+            order_id=None if self.order_id in ("", "0") else self.order_id,
+            client_order_id=self.client_oid,
+            side=Side(self.side.upper()),
+            price=Decimal(self.price),
+            size=Decimal(self.size),
+            fee=Decimal(self.fee) if self.fee else None,
+            fee_asset=asset_of(self.fee_currency) if self.fee_currency else None,
+            maker=self.liquidity_role == "MAKER" if self.liquidity_role else None,
+            time=ms_of(self.execution_time),
+        )
+
+
+class BalanceRow(msgspec.Struct):
+    """An asset of the unified account."""
+
+    currency: str
+    balance: str
+    available: str
+    hold: str = "0"
+    liability: str = "0"
+
+    def as_balance(self) -> Balance:
+        return Balance(
+            asset=asset_of(self.currency),
+            wallet=UNIFIED_WALLET,
+            total=Decimal(self.balance),
+            available=Decimal(self.available),
+            locked=Decimal(self.hold),
+            borrowed=decimal_or_none(self.liability),
+        )
+
+
+class HeldRow(
+    msgspec.Struct,
+    rename={
+        "entry_price": "entryPrice",
+        "mark_price": "markPrice",
+        "unrealized_pnl": "unrealizedPnL",
+        "margin_mode": "marginMode",
+        "liquidation_price": "liquidationPrice",
+    },
+):
+    """A position; `size` is in lots, negative for a short one."""
+
+    symbol: str
+    size: str
+    entry_price: str | None = None
+    mark_price: str | None = None
+    liquidation_price: str | None = None
+    unrealized_pnl: str | None = None
+    leverage: str | None = None
+    margin_mode: str | None = None
+
+    @property
+    def native_symbol(self) -> str:
+        return self.symbol
+
+    @property
+    def lots(self) -> Decimal:
+        return Decimal(self.size or 0)
+
+    def position(self, market: Market) -> Position:
+        side: PositionSide = position_side("", self.lots)
+        return make_position(
+            market,
+            side,
+            self.lots,
+            entry=decimal_or_none(self.entry_price),
+            mark=decimal_or_none(self.mark_price),
+            liquidation=decimal_or_none(self.liquidation_price),
+            unrealized_pnl=Decimal(self.unrealized_pnl) if self.unrealized_pnl else None,
+            leverage=decimal_or_none(self.leverage),
+            margin_mode=margin_mode(self.margin_mode),
+        )
+
+
+class Accepted(msgspec.Struct, rename="camel"):
+    """The answer to a command."""
+
+    order_id: str
+    ts: int = 0
+
+
+class _Orders(msgspec.Struct):
+    items: list[OrderRow] = []
+
+
+class _Fills(msgspec.Struct, rename="camel"):
+    items: list[FillRow] = []
+    last_id: int | None = None
+
+
+class _Account(msgspec.Struct):
+    currencies: list[BalanceRow] = []
+
+
+class _Accounts(msgspec.Struct):
+    accounts: list[_Account] = []
+
+
+class _FeeRow(msgspec.Struct, rename="camel"):
+    symbol: str
+    taker_fee_rate: str
+    maker_fee_rate: str
+
+
+class _FeeList(msgspec.Struct):
+    rows: list[_FeeRow] = msgspec.field(name="list", default_factory=list)
+
+
+decode_accepted = msgspec.json.Decoder(Answer[Accepted]).decode
+decode_order = msgspec.json.Decoder(Answer[OrderRow | None]).decode
+decode_orders = msgspec.json.Decoder(Answer[_Orders]).decode
+decode_fills = msgspec.json.Decoder(Answer[_Fills]).decode
+decode_accounts = msgspec.json.Decoder(Answer[_Accounts]).decode
+decode_positions = msgspec.json.Decoder(Answer[list[HeldRow] | None]).decode
+decode_fees = msgspec.json.Decoder(Answer[_FeeList]).decode
+
+
+class UnifiedTrading(KucoinTrading):
+    """One product of unified accounts. Amended orders keep their id; triggered ones go on under another one, with the
+    same client order id."""
+
+    title = "KuCoin unified account"
+    fills_by_market = True
+    finds_done_conditionals = False
+
+    @property
+    def _type(self) -> str:
+        return TRADE_TYPES[self.product]
+
+    def placement_window_ms(self, placement: Placement | None) -> int:
+        return self.command_window_ms
+
+    # -- orders -------------------------------------------------------------------------------------------------
+
+    def _body(self, market: Market, order: OrderRequest) -> dict[str, Any]:
+        missing = refused(market, order)
+        if missing is not None:
+            raise self.unsupported(missing)
+        options: KucoinOrderOptions = self.options(order, **allowed_options(market, order))
+        if options.leverage is not None:
+            raise self.unsupported("leverage in orders (set_leverage holds for the contract)")
+        limit = order.type.has_price
+        body: dict[str, Any] = {
+            "clientOid": order.client_order_id,
+            "tradeType": self._type,
+            "symbol": market.native_symbol,
+            "side": order.side.value,
+            "orderType": "LIMIT" if limit else "MARKET",
+        }
+        if order.quote_quantity is not None:
+            body |= {"size": decimal_text(order.quote_quantity), "sizeUnit": "QUOTECCY"}
+        else:
+            body |= {"size": decimal_text(native_quantity(market, order)), "sizeUnit": self._unit}
+        if order.price is not None:
+            in_force = TIMES_IN_FORCE[order.time_in_force or TimeInForce.GTC]
+            body |= {"price": decimal_text(order.price), "timeInForce": in_force}
+        if order.expire_time is not None:
+            body["cancelAfter"] = seconds_left(market, order.expire_time, self.rest.clock.now_ms())
+        for name, flag in (("postOnly", order.post_only), ("reduceOnly", order.reduce_only)):
+            if flag:
+                body[name] = True
+        if options.self_trade_prevention is not None:
+            body["stp"] = options.self_trade_prevention.value
+        if options.margin_mode is not None:
+            body["marginMode"] = options.margin_mode.value
+        if options.position_side is not None:
+            body["positionSide"] = options.position_side.value
+        if order.stop_price is not None:
+            body |= {
+                "triggerDirection": "UP" if rises(order.type, order.side) else "DOWN",
+                "triggerPrice": decimal_text(order.stop_price),
+                "triggerPriceType": (options.trigger_price or TriggerPrice.LAST).value,
+            }
+        return body
+
+    @property
+    def _unit(self) -> str:
+        return "BASECCY" if self.product == SPOT else "UNIT"
+
+    async def place(self, market: Market, order: OrderRequest, credentials: Credentials) -> Order:
+        assert order.client_order_id is not None
+        answer = await self.rest.command(
+            "POST",
+            f"{ORDER}/place",
+            credentials,
+            market=market.symbol,
+            operation="place_order",
+            weight=1,
+            body=self._body(market, order),
+            client_order_id=order.client_order_id,
+            places=[order.client_order_id],
+            conditional=order.type.is_conditional,
+        )
+        accepted = decode_accepted(answer).data
+        return acknowledged(market, order, accepted.order_id, ms_of(accepted.ts) or None)
+
+    def _subject(self, market: Market, ref: OrderRef) -> dict[str, Any]:
+        name = {"orderId": ref.id} if ref.id is not None else {"clientOid": ref.client_order_id}
+        return {"tradeType": self._type, "symbol": market.native_symbol} | name
+
+    async def get(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
+        """One order. A conditional one that was triggered is the order that it became, which has its client order
+        id."""
+        row = await self._row(market, ref, credentials)
+        if row.status == TRIGGERED and ref.id is not None and row.client_oid:
+            row = await self._row(market, OrderRef(client_order_id=row.client_oid), credentials)
+        return row.order(market)
+
+    async def _row(self, market: Market, ref: OrderRef, credentials: Credentials) -> OrderRow:
+        params: Params = list(self._subject(market, ref).items())
+        row = (await self.rest.signed(decode_order, f"{ORDER}/detail", params, credentials, weight=2)).data
+        if row is None or row.symbol != market.native_symbol:
+            raise OrderNotFound(f"no order in {market.symbol} has this id", exchange=self.exchange)
+        return row
+
+    async def open_orders(self, market: Market | None, credentials: Credentials) -> Sequence[Order]:
+        if market is None and self.product == SPOT:
+            raise self.unsupported("list of the open orders of all spot markets: name a market")
+        rows: dict[str, OrderRow] = {}
+        for filters in ("NORMAL", "ADVANCED"):
+            for page in range(1, MOST_PAGES + 1):
+                params: Params = [
+                    ("tradeType", self._type),
+                    ("symbol", None if market is None else market.native_symbol),
+                    ("orderFilter", filters),
+                    ("pageNumber", page),
+                    ("pageSize", PAGE),
+                ]
+                answer = await self.rest.signed(decode_orders, f"{ORDER}/open-list", params, credentials, weight=2)
+                rows |= {row.order_id: row for row in answer.data.items}
+                if len(answer.data.items) < PAGE:
+                    break
+        found = await self.with_markets(rows.values(), market, lambda row: row.native_symbol)
+        return [row.order(known) for known, row in found]
+
+    async def fills(
+        self, market: Market | None, since: int | None, limit: int | None, credentials: Credentials
+    ) -> Sequence[Fill]:
+        """Newest first at the venue."""
+        native = None if market is None else market.native_symbol
+
+        async def fetch(start: int | None, end: int | None) -> Sequence[FillRow]:
+            rows: list[FillRow] = []
+            last: int | None = None
+            for _ in range(MOST_PAGES):
+                params: Params = [
+                    ("tradeType", self._type),
+                    ("symbol", native),
+                    ("startAt", start),
+                    ("endAt", end),
+                    ("lastId", last),
+                    ("pageSize", PAGE),
+                ]
+                page = (await self.rest.signed(decode_fills, f"{ORDER}/execution", params, credentials, weight=2)).data
+                rows += page.items
+                last = page.last_id
+                if len(page.items) < PAGE or (start is None and len(rows) >= (limit or PAGE)) or not last:
+                    break
+            return rows
+
+        return await self.in_weeks(fetch, market, since, limit, PAGE)
+
+    async def cancel(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
+        """The venue acknowledges; what became of the order is asked for."""
+        if ref.id is not None:
+            row = await self._row(market, ref, credentials)
+            if row.status == TRIGGERED and row.client_oid:
+                ref = OrderRef(client_order_id=row.client_oid)
+        await self.rest.command(
+            "POST",
+            f"{ORDER}/cancel",
+            credentials,
+            market=market.symbol,
+            operation="cancel_order",
+            weight=1,
+            body=self._subject(market, ref),
+            client_order_id=ref.client_order_id,
+            order_id=ref.id,
+        )
+        return await self.after("cancel_order", market, ref, credentials)
+
+    async def cancel_all(self, market: Market, credentials: Credentials) -> Sequence[Order]:
+        """Ordinary and conditional orders; what became of each is asked for."""
+        orders = await self.open_orders(market, credentials)
+        for filters in ("NORMAL", "ADVANCED"):
+            await self.rest.command(
+                "POST",
+                f"{ORDER}/cancel-all",
+                credentials,
+                market=market.symbol,
+                operation="cancel_all_orders",
+                weight=10,
+                body={"tradeType": self._type, "symbol": market.native_symbol, "orderFilter": filters},
+            )
+        return await self.canceled_of("cancel_all_orders", market, orders, credentials)
+
+    async def amend(self, market: Market, ref: OrderRef, change: OrderChange, credentials: Credentials) -> Order:
+        """New price and size are JSON numbers here."""
+        body = self._subject(market, ref)
+        del body["tradeType"]
+        if change.price is not None:
+            body["newPrice"] = msgspec.Raw(decimal_text(change.price).encode())
+        if change.quantity is not None or change.contracts is not None:
+            body["newSize"] = msgspec.Raw(decimal_text(native_quantity(market, change)).encode())
+            body["sizeUnit"] = self._unit
+        await self.rest.command(
+            "POST",
+            f"{ORDER}/amend",
+            credentials,
+            market=market.symbol,
+            operation="amend_order",
+            weight=1,
+            body=body,
+            client_order_id=ref.client_order_id,
+            order_id=ref.id,
+        )
+        return await self.after("amend_order", market, ref, credentials)
+
+    # -- the account --------------------------------------------------------------------------------------------
+
+    async def balances(self, credentials: Credentials) -> Sequence[Balance]:
+        """The one wallet, told by the spot side."""
+        if self.product != SPOT and SPOT in self._settings.products:
+            return ()
+        path = f"{V2}/unified/account/balance"
+        answer = await self.rest.signed(decode_accounts, path, (), credentials, weight=5)
+        found = (row.as_balance() for account in answer.data.accounts for row in account.currencies)
+        return [balance for balance in found if balance.total or balance.locked or balance.borrowed]
+
+    async def positions(self, credentials: Credentials) -> Sequence[Position]:
+        if self.product == SPOT:
+            return ()
+        path = f"{V2}/unified/position/open-list"
+        answer = await self.rest.signed(decode_positions, path, (), credentials, weight=2)
+        rows = [row for row in answer.data or () if row.lots]
+        return [row.position(known) for known, row in await self.with_markets(rows, None, lambda row: row.symbol)]
+
+    async def fees(self, market: Market | None, credentials: Credentials) -> Sequence[Fees]:
+        assert market is not None
+        params: Params = [("tradeType", self._type), ("symbol", market.native_symbol)]
+        answer = await self.rest.signed(decode_fees, f"{V2}/user/fee-rate", params, credentials, weight=3)
+        return [
+            Fees(market=market.symbol, maker=Decimal(row.maker_fee_rate), taker=Decimal(row.taker_fee_rate))
+            for row in answer.data.rows
+            if row.symbol == market.native_symbol
+        ]
+
+    async def set_leverage(self, market: Market, leverage: Decimal, credentials: Credentials) -> None:
+        body = {"tradeType": self._type, "symbol": market.native_symbol, "leverage": str(number(leverage))}
+        await self.rest.set(bytes, f"{V2}/unified/account/modify-leverage", body, credentials, weight=2)
+
+    async def set_margin_mode(self, market: Market, mode: MarginMode, credentials: Credentials) -> None:
+        body = {"tradeType": self._type, "symbol": market.native_symbol, "marginMode": mode.value}
+        await self.rest.set(bytes, f"{V2}/unified/position/margin-mode", body, credentials, weight=2)
