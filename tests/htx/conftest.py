@@ -133,16 +133,30 @@ ROWS = {
 }
 
 
+class Timely(PlayedHttp):
+    """Tells the time, a second ahead of the clock."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/timestamp"):
+            now = self._clock.wall_ns() // 1_000_000 + 1000
+            return httpx.Response(
+                200, json={"status": "ok"} | ({"data": now} if "v1/common" in str(request.url) else {"ts": now})
+            )
+        return super().__call__(request)
+
+
 @pytest.fixture
 async def played(request: pytest.FixtureRequest) -> AsyncIterator[Played]:
     """The plugin with a few markets of all products; the venue's clock is a second ahead. Settings as parameter."""
-    http, clock = PlayedHttp(), ManualClock()
+    clock = ManualClock()
+    http = Timely(clock)
     for product in PRODUCTS:
         rows = [{"contract_status": 1, **row} if product != SPOT else row for row in ROWS[product]]
         http.answer("GET", PATHS[product][0], {"status": "ok", "data": rows})
-    now = clock.wall_ns() // 1_000_000 + 1000
-    http.answer("GET", "/v1/common/timestamp", {"status": "ok", "data": now})
-    http.answer("GET", "/api/v1/timestamp", {"status": "ok", "ts": now})
     accounts = [{"id": 7, "type": "point", "state": "working"}, {"id": 1528640, "type": "spot", "state": "working"}]
     http.answer("GET", "/v1/account/accounts", {"status": "ok", "data": accounts})
     for path in ("/swap-api/v1/swap_account_info", "/api/v1/contract_account_info"):

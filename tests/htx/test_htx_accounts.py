@@ -244,11 +244,18 @@ def test_the_recorded_spot_account_is_told(recordings: Any, outlet: Any) -> None
     )
     assert (second.order_id, second.side, second.liquidity) == ("478862728954426", Side.BUY, Liquidity.TAKER)
     balances = [event for event in events if isinstance(event, Balance)]
-    assert [(b.asset, b.total, b.available) for b in balances] == [
-        ("BTC", Decimal("23.111"), None),
-        ("BTC", Decimal("23.111"), Decimal("2028.69")),
-        ("USDT", Decimal("20.29388158"), Decimal("20.29388158")),
+    assert [(b.asset, b.total, b.available, b.locked) for b in balances] == [
+        ("BTC", Decimal("23.111"), None, None),
+        ("BTC", Decimal("23.111"), Decimal("2028.69"), 0),  # of another account in truth
+        ("USDT", Decimal("20.29388158"), Decimal("20.29388158"), 0),
     ]
+
+
+def test_what_is_locked_of_an_asset_is_what_is_not_available(outlet: Any) -> None:
+    stage = Stage(outlet, SPOT)
+    data = {"currency": "usdt", "accountId": 1, "accountType": "trade", "balance": "10", "available": "7"}
+    (balance,) = stage.play({"action": "push", "ch": "accounts.update#2", "data": data})
+    assert (balance.total, balance.available, balance.locked) == (10, 7, 3)
 
 
 def test_fills_of_a_buy_by_value_are_added_up(outlet: Any) -> None:

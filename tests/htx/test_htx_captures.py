@@ -250,6 +250,16 @@ def test_recorded_trades_are_told_once_in_order_and_for_one_side(
             assert trade.quantity == pytest.approx(wanted, rel=1e-12)
 
 
+def test_spot_trades_of_one_frame_are_told_oldest_first(outlet: Any) -> None:
+    """The venue has the newest first (as in the recorded frame of zeneth)."""
+    replay = Replay(outlet, plain_market("btcusdt"))
+    replay.acknowledge()
+    rows = [{"ts": 5, "tradeId": ident, "price": 1, "amount": 1, "direction": "buy"} for ident in (9, 8, 7)]
+    frame = {"ch": "market.btcusdt.trade.detail", "ts": 5, "tick": {"id": 1, "ts": 5, "data": rows}}
+    replay.session.received(json.dumps(frame).encode(), 1)
+    assert [trade.id for trade in outlet.inputs[replay.trades].all_trades] == ["7", "8", "9"]
+
+
 def test_a_trade_may_be_of_no_side(recordings: Any) -> None:
     frame = json.loads(recordings.frames("perp-linear-mixed-channels")[-1])
     import msgspec
@@ -328,10 +338,28 @@ def test_the_least_quantity_is_at_least_one_lot(recordings: Any) -> None:
     assert market.min_notional == 5
 
 
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (1, MarketStatus.ACTIVE),
+        (5, MarketStatus.ACTIVE),  # settling: over before the list is read again
+        (3, MarketStatus.HALTED),
+        (2, MarketStatus.PENDING),
+        (8, MarketStatus.EXPIRED),
+        (99, MarketStatus.HALTED),
+    ],
+)
+def test_contracts_say_whether_they_trade(code: int, status: MarketStatus) -> None:
+    from astra_htx.markets import ContractRow
+
+    row = ContractRow("A", "A-USD", Decimal(10), Decimal("0.1"), code)
+    assert row.market(COIN_SWAP).status is status
+
+
 def test_a_row_that_cannot_be_understood_leaves_the_others(caplog: pytest.LogCaptureFixture) -> None:
     from astra_htx.markets import decode_rows, markets_of
 
-    good = {"symbol": "A", "contract_code": "A-USD", "contract_size": 10, "price_tick": 0.1, "contract_status": 5}
+    good = {"symbol": "A", "contract_code": "A-USD", "contract_size": 10, "price_tick": 0.1, "contract_status": 3}
     body = json.dumps({"data": [{"symbol": "B"}, good]}).encode()
     (market,) = markets_of(decode_rows(body).data, COIN_SWAP)
     assert (market.native_symbol, market.status) == ("A-USD", MarketStatus.HALTED)

@@ -41,9 +41,12 @@ CONTRACT_STATUS: Mapping[int, MarketStatus] = {
     0: MarketStatus.EXPIRED,
     1: MarketStatus.ACTIVE,
     2: MarketStatus.PENDING,
+    # Settling, settled: for a minute, while the venue refuses orders itself. A list is kept for much longer.
+    5: MarketStatus.ACTIVE,
+    7: MarketStatus.ACTIVE,
     8: MarketStatus.EXPIRED,
 }
-"""All others (suspended, settling, delivering, ...) mean that it is halted."""
+"""All others (suspended, delivering, ...) mean that it is halted."""
 
 
 class SpotRow(msgspec.Struct):
