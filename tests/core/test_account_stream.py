@@ -106,6 +106,7 @@ class ToySession(Session):
 
     def subscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
         (self.channel,) = channels
+        self.venue.subscriptions += 1
         if self.venue.acknowledge:
             self.outlet.acknowledged(channels)
         return ()
@@ -166,6 +167,7 @@ class ToyVenue(AccountStreamingVenue):
         self.transport = MemoryTransport()
         host._transport = self.transport
         self.acknowledge = True
+        self.subscriptions = 0
         self.events: list[AccountEvent] = []
         self.orders: list[Order] = []
         self.done: list[Order] = []
@@ -500,6 +502,21 @@ async def test_a_subscription_that_the_venue_ends_is_made_anew_and_compared() ->
         assert told == balance(5)
         assert is_live(live)
         assert len(play.venue.transport.connections) == 1
+
+
+async def test_interruptions_while_a_subscription_is_awaited_ask_for_no_further_one() -> None:
+    async with stage() as play:
+        venue = play.venue
+        play.told()
+        venue.acknowledge = False
+        before = venue.subscriptions
+        for _ in range(5):
+            venue.sockets[0].push("over")
+            await play.settle(0.2)
+        assert venue.subscriptions == before + 1
+        venue.sockets[0].push("ok")
+        await play.settle(0.5)
+        assert is_live(play.told()[-1])
 
 
 async def test_a_renewed_connection_is_compared_without_the_stream_being_in_doubt() -> None:

@@ -264,6 +264,10 @@ class Link:
             self._forget(channel)
             self._owner.wake()
 
+    def awaits(self, channel: Channel) -> bool:
+        """Was the channel subscribed, or is it about to be, and not acknowledged yet?"""
+        return channel not in self._acked
+
     def request_snapshot(self, channel: Channel) -> None:
         if channel in self._lanes:
             self._outbox.extend(self._session.request_snapshot(channel, self._context.now_ms()))
@@ -413,6 +417,9 @@ class ManagedConnection:
     def resubscribe(self, channel: Channel) -> None:
         if self._link is not None:
             self._link.resubscribe(channel)
+
+    def awaits(self, channel: Channel) -> bool:
+        return self._link is None or self._link.awaits(channel)
 
     def request_snapshot(self, channel: Channel) -> None:
         if self._link is not None:

@@ -513,7 +513,8 @@ class AccountTopic(_Topic):
     def interrupted(self, reason: str) -> None:
         self.keeper.closed(reason)
         connection = self._hub.pool.connection_of(self.channel)
-        if connection is not None:
+        # A subscription that is not acknowledged yet will be compared with the venue in any case.
+        if connection is not None and not connection.awaits(self.channel):
             connection.resubscribe(self.channel)
 
     def tick(self, now: float) -> None:
