@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +33,7 @@ from astra.testing import ManualHost
 from astra_kucoin.errors import CODES, interpret, refusal
 from astra_kucoin.rest import number
 from astra_kucoin.settings import FUTURES, SPOT, KucoinSettings
-from astra_kucoin.trading.rows import SpotOrderRow
+from astra_kucoin.trading.rows import FuturesOrderRow, SpotOrderRow
 from astra_kucoin.venue import KucoinVenue
 
 pytestmark = pytest.mark.anyio
@@ -614,3 +615,20 @@ async def test_requests_from_australia_say_so(recordings: Any) -> None:
         await venue.shutdown(host)
         tasks.cancel_scope.cancel()
     assert [request.headers["X-SITE-TYPE"] for request in http.requests] == ["australia"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({}, OrderStatus.NEW),
+        ({"isActive": False, "stop": "up", "stopPrice": "5", "stopTriggered": False}, OrderStatus.NEW),
+        ({"isActive": False, "stop": "up", "stopTriggered": False, "cancelExist": True}, OrderStatus.CANCELED),
+        ({"isActive": False, "dealSize": 4}, OrderStatus.FILLED),
+        ({"isActive": False}, OrderStatus.UNKNOWN),
+        ({"dealSize": 1}, OrderStatus.PARTIALLY_FILLED),
+    ],
+)
+async def test_the_states_of_futures_orders(played: Any, fields: Any, status: OrderStatus) -> None:
+    row = {"id": "1", "symbol": "XBTUSDTM", "type": "limit", "side": "buy", "size": 4, "price": "5", "isActive": True}
+    told = msgspec.convert(row | fields, FuturesOrderRow).order(await played.market(LINEAR))
+    assert told.status is status

@@ -105,7 +105,10 @@ def status_of(*, active: bool, canceled: bool, filled: Decimal) -> OrderStatus:
     """The venue has no word for it, but these."""
     if active:
         return OrderStatus.PARTIALLY_FILLED if filled else OrderStatus.NEW
-    return OrderStatus.CANCELED if canceled else OrderStatus.FILLED
+    if canceled:
+        return OrderStatus.CANCELED
+    # Done, not canceled and nothing filled: that cannot be, and must not pass for a fill.
+    return OrderStatus.FILLED if filled else OrderStatus.UNKNOWN
 
 
 class SpotOrderRow(msgspec.Struct, rename="camel"):
@@ -223,6 +226,7 @@ class FuturesOrderRow(msgspec.Struct, rename="camel"):
     price: str | None = None
     stop: str | None = None
     stop_price: str | None = None
+    stop_triggered: bool | None = None
     client_oid: str | None = None
     time_in_force: str = "GTC"
     post_only: bool = False
@@ -234,16 +238,22 @@ class FuturesOrderRow(msgspec.Struct, rename="camel"):
     def native_symbol(self) -> str:
         return self.symbol
 
+    @property
+    def is_waiting(self) -> bool:
+        """A conditional order, not yet triggered: whatever `isActive` says of it."""
+        return bool(self.stop) and not self.stop_triggered and not self.cancel_exist and not self.deal_size
+
     def order(self, market: Market) -> Order:
         side = Side(self.side.upper())
         kind = kind_of(self.type, side, self.stop or "", has_price=bool(decimal_or_none(self.price)))
+        active = self.is_active or self.is_waiting
         return make_order(
             market,
             order_id=self.id,
             client_order_id=self.client_oid,
             side=side,
             kind=kind,
-            status=status_of(active=self.is_active, canceled=self.cancel_exist, filled=self.deal_size),
+            status=status_of(active=active, canceled=self.cancel_exist, filled=self.deal_size),
             price=decimal_or_none(self.price) if kind.has_price else None,
             stop_price=decimal_or_none(self.stop_price) if kind.is_conditional else None,
             total=self.size,
