@@ -1,10 +1,10 @@
 """The documentation holds: links resolve, code compiles, examples marked `<!-- run -->` run against the sandbox.
 
-A marked Python block runs as a program of its own, against a sandbox of Binance and a gateway on it: `Astra(...)` and
+A marked Python block runs as a program of its own, against the sandboxes and a gateway on them: `Astra(...)` and
 `Astra.from_config()` find the sandbox, the account's key is in the environment, and the gateway's URL and key stand in
-for those that the text shows. `<!-- run for 5 s -->` marks a program that goes on for ever: it is ended so long after it
-first said something. Blocks marked `<!-- save: name.py -->` are put beside the programs that follow in the
-same document.
+for those that the text shows. `<!-- run for 5 s -->` marks a program that goes on for ever: it is ended so long after
+it first said something. Blocks marked `<!-- save: name.py -->` are put beside the programs that follow in the same
+document.
 """
 
 from __future__ import annotations
