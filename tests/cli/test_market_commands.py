@@ -218,6 +218,7 @@ async def test_the_doctor_warns_of_a_clock_that_is_off(terminal: Any, sandbox: S
     assert all(4500 < finding["offsetMs"] < 5500 for finding in clocks)
 
 
+@pytest.mark.skipif("OKX" not in Plugins().names(VENUES), reason="a second venue is not installed")
 async def test_the_doctor_examines_all_venues_each_by_itself(terminal_on: Any) -> None:
     async with Sandbox(["BINANCE", "OKX"]) as sandbox:
         terminal = terminal_on(sandbox)
