@@ -214,6 +214,19 @@ async def test_a_scope_of_all_accounts_is_one_bucket(clock: ManualClock) -> None
     await limiter.acquire({("pair", "ETH/USD"): 8}, "two")
 
 
+async def test_what_the_venue_never_refuses_does_not_wait_for_room_and_is_counted(clock: ManualClock) -> None:
+    limiter = scoped(clock)
+    pair = ("pair", "XBT/USD")
+    await limiter.acquire({pair: 59}, "one")
+    await limiter.acquire({pair: 400}, "one", on_credit=True)
+    with pytest.raises(RateLimited) as refused:
+        await limiter.acquire({pair: 1}, "one")
+    assert refused.value.retry_after == pytest.approx(400 + 1)  # and the guard time
+    limiter.pause(5, "the venue said so")
+    with pytest.raises(RateLimited, match="the venue said so"):
+        await limiter.acquire({pair: 1}, "one", on_credit=True)
+
+
 @pytest.mark.parametrize("cost", ["place", ("account", "BTC-USDT")])
 async def test_a_scope_is_named_where_there_are_scopes_and_nowhere_else(clock: ManualClock, cost: str) -> None:
     with pytest.raises(ValueError, match="scope"):

@@ -74,6 +74,8 @@ class Request(msgspec.Struct, frozen=True):
     """May change something at the venue: never repeated by the transport."""
     urgent: bool = False
     """Goes before all others through the rate limiter (cancels)."""
+    on_credit: bool = False
+    """What it costs is counted, but it does not wait for room: the venue never refuses it for its limits."""
     lane: Hashable = None
     """Requests of one lane are signed and sent one after the other, each after the answer to the one before: for venues
     that refuse a request whose nonce is below that of one that overtook it."""
@@ -191,7 +193,9 @@ class HttpClient:
         while True:
             if sign is not None:
                 await self._clock.refresh(hurry=request.command)
-            permit = await self._limiter.acquire(request.costs, request.account, urgent=request.urgent)
+            permit = await self._limiter.acquire(
+                request.costs, request.account, urgent=request.urgent, on_credit=request.on_credit
+            )
             now = self._clock.local.monotonic()
             if deadline is None:
                 deadline = now + BUDGET_TIMEOUTS * timeout_s

@@ -107,14 +107,27 @@ class RateLimiter:
         self._pause_reason = ""
         self.configure(buckets)
 
-    async def acquire(self, costs: Mapping[Cost, float], account: Hashable = None, *, urgent: bool = False) -> Permit:
+    async def acquire(
+        self,
+        costs: Mapping[Cost, float],
+        account: Hashable = None,
+        *,
+        urgent: bool = False,
+        on_credit: bool = False,
+    ) -> Permit:
         """Wait until all buckets have room for `costs` (bucket name, or bucket name and scope -> cost) and charge them
         together. The permit is for `observe`.
 
         Raises `RateLimited` (with `retry_after`) as soon as it is clear that the wait would exceed `max_wait_s`.
         When cancelled nothing stays charged. An unknown bucket is a `ValueError`, and so is a
         scope for a bucket that has none, or none for one that has.
+
+        `on_credit`: what the venue counts, but never refuses. It waits for the end of a pause only, and may fill a
+        bucket beyond its limit.
         """
+        if on_credit:
+            await self.acquire({}, urgent=urgent)
+            return self._charged(self._keys(costs, account))
         now = self._clock.monotonic()
         waiter = _Waiter(self._keys(costs, account), now + self._max_wait_s)
         self._refuse_hopeless(waiter, now, urgent=urgent)
@@ -130,6 +143,10 @@ class RateLimiter:
         if waiter.refusal is not None:
             raise waiter.refusal
         return Permit(tuple(waiter.spent))
+
+    def _charged(self, costs: Mapping[_Key, float]) -> Permit:
+        now = self._clock.monotonic()
+        return Permit(tuple(self._state(key, now).spend(cost, now) for key, cost in costs.items()))
 
     def delay(self, permit: Permit) -> None:
         """The request with `permit` waits for something else, too, until `leave` is called."""
