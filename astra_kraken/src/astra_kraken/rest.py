@@ -180,7 +180,10 @@ class SpotRest(RestApi):
         urgent: bool = False,
     ) -> T:
         """A request that places, changes or cancels, sent once. `body`: form text, or JSON as bytes."""
-        request = msgspec.structs.replace(self._request(name, body, costs, credentials), urgent=urgent)
+        request = self._request(name, body, costs, credentials)
+        if urgent:
+            # Cancels are counted and never refused: they may leave no room for new orders.
+            request = msgspec.structs.replace(request, urgent=True, on_credit=True)
         answer = await self.order(
             request,
             credentials,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from astra.errors import OrderNotFound
-from astra.models.orders import OrderRef
+from astra.models.orders import Order, OrderRef
 
 pytestmark = pytest.mark.anyio
 
@@ -120,6 +120,24 @@ async def test_ten_thousand_mixed_calls_use_the_derivatives_budgets_up_and_pass_
     used = play.ledger.shares(["derivatives"])
     assert len(used) == 2
     assert min(used.values()) >= 0.9, used
+
+
+async def test_cancels_wait_for_no_counter(stage: Any) -> None:
+    """Those of young orders cost more than the counter holds; the venue counts them and refuses none."""
+    async with stage("KRAKEN", watch, **options("spot", STARTER)) as play:
+        venue, account, pair = play.venue, play.accounts[0], (await play.markets("spot"))[0]
+        canceled: list[Order] = []
+
+        async def place_and_cancel() -> None:
+            await venue.place_orders([(pair, play.order(pair)) for _ in range(15)], account)
+            await venue.place_orders([(pair, play.order(pair)) for _ in range(15)], account)
+            canceled.extend(await venue.cancel_all_orders(pair, account))
+
+        play.tasks.start_soon(place_and_cancel)
+        await play.until(lambda: bool(canceled))
+        assert play.clock.monotonic() < 5
+        assert len(canceled) == 30
+    assert play.ledger.refused == []
 
 
 async def test_look_ups_of_old_orders_use_the_history_s_pool_up_and_do_not_pass_it(stage: Any) -> None:
