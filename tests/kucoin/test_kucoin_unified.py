@@ -21,7 +21,7 @@ from astra.models.orders import Fill, MarginMode, Order, OrderChange, OrderReque
 from astra.streams.feed import Channel, DataType, Endpoint
 from astra_kucoin.feed.unified import UnifiedAccountSession
 from astra_kucoin.settings import FUTURES, SPOT
-from astra_kucoin.trading import unified
+from astra_kucoin.trading import unified, unified_rows
 from astra_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
@@ -330,8 +330,8 @@ def test_answers_of_unified_accounts_parse(recordings: Any) -> None:
 def test_sizes_in_other_units_are_read_as_they_are_meant(recordings: Any) -> None:
     row = {"orderId": "1", "orderType": "MARKET", "side": "BUY", "status": 3, "avgPrice": "50000"}
     in_base = row | {"symbol": "XBTUSDTM", "size": "0.012", "filledSize": "0.012", "sizeUnit": "BASECCY"}
-    order = msgspec.convert(in_base, unified.OrderRow).order(recordings.market("XBTUSDTM"))
+    order = msgspec.convert(in_base, unified_rows.OrderRow).order(recordings.market("XBTUSDTM"))
     assert (order.contracts, order.filled_contracts, order.quantity) == (Decimal(12), Decimal(12), Decimal("0.012"))
     in_quote = row | {"symbol": "BTC-USDT", "size": "12.5", "filledSize": "12.4", "sizeUnit": "QUOTECCY"}
-    order = msgspec.convert(in_quote, unified.OrderRow).order(recordings.market("BTC-USDT"))
+    order = msgspec.convert(in_quote, unified_rows.OrderRow).order(recordings.market("BTC-USDT"))
     assert (order.quote_quantity, order.quantity, order.filled_quantity) == (Decimal("12.5"), None, None)

@@ -23,7 +23,7 @@ from astra.trading.native import NetSides
 from astra_kucoin.feed.markets import WELCOME
 from astra_kucoin.settings import FUTURES, SPOT
 from astra_kucoin.signing import login
-from astra_kucoin.trading.unified import TRADE_TYPES, TRIGGERED, BalanceRow, FillRow, HeldRow, OrderRow
+from astra_kucoin.trading.unified_rows import TRADE_TYPES, TRIGGERED, BalanceRow, FillRow, HeldRow, OrderRow
 
 logger = logging.getLogger(__name__)
 MarketOf = Callable[[str], Market | None]
