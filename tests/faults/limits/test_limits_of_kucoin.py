@@ -50,3 +50,21 @@ async def test_ten_thousand_mixed_calls_use_every_pool_up_and_pass_none(stage: A
     used = play.ledger.shares(["SPOT", "FUTURES", "PUBLIC"])
     assert len(used) == 3
     assert min(used.values()) >= 0.9, used
+
+
+@pytest.mark.slow
+async def test_mixed_calls_of_a_unified_account_use_its_pool_up_and_do_not_pass_it(stage: Any) -> None:
+    """200 in 3 s, spot and futures together: two minutes."""
+    async with stage("KUCOIN", watch, account_settings={"mode": "UNIFIED"}) as play:
+        venue, (account, _) = play.venue, play.accounts
+        for market in ((await play.markets("spot"))[0], (await play.markets("futures"))[0]):
+            play.demand(lambda market=market: venue.list_orders(market, account), 6)
+            play.demand(play.fleeting(market, account), 6)
+            play.demand(play.trade(market, account), 3)
+        play.demand(lambda: venue.get_balances(account), 2)
+        await play.until(lambda: play.clock.monotonic() > 120)
+        play.tasks.cancel_scope.cancel()
+    assert play.ledger.refused == []
+    assert play.refusals == []
+    (share,) = play.ledger.shares(["UNIFIED"]).values()
+    assert share >= 0.9
