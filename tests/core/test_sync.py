@@ -522,3 +522,23 @@ def test_a_venue_may_number_anew_within_a_chain() -> None:
     assert sync.state is not BookState.LIVE or sync.book.best_bid == (9.0, 4.0)
     sync.delta(0, 30, 20, [(9.0, 9.0)], [], None, NS)
     assert sync.state is BookState.STALE
+
+
+def test_a_quiet_book_that_nothing_can_be_compared_with_is_had_anew_ever_less_often() -> None:
+    wishes, seen = Wishes(), []
+    rules = BookRules(seed=Seed.STREAM, continuity=Continuity.CONTIGUOUS, integrity=Integrity.SEQUENCE, silence_s=10.0)
+    sync = BookSync("TOY-SPOT-A-B", rules, wishes, seen.append)
+    sync.opened()
+    sync.snapshot(10, [(9.0, 1.0)], [(11.0, 1.0)], None, NS)
+    at = []
+    for second in range(100):
+        sync.tick(float(second))
+        if len(wishes.resubscriptions) > len(at):
+            at.append(second)
+            sync.opened()
+            sync.snapshot(10, [(9.0, 1.0)], [(11.0, 1.0)], None, NS)
+    assert at == [10, 31, 72]
+    sync.delta(11, 11, 0, [(9.0, 2.0)], [], None, NS)
+    for second in range(100, 112):
+        sync.tick(float(second))
+    assert len(wishes.resubscriptions) == 4, "an update brings the usual pace back"

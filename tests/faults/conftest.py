@@ -77,7 +77,9 @@ IMPATIENT: Mapping[str, Mapping[str, Any]] = {
     "BINANCE": {"book_silence_s": 2.0, "recv_window_ms": 1500},
     "OKX": {"book_silence_s": 2.0, "recv_window_ms": 1500},
     # Ten levels: all that the checksum proves. The highest tier: an account of hundreds of fills is read in seconds.
-    "KRAKEN": {"spot_book_depth": 10, "tier": "pro", "recv_window_ms": 2000},
+    "KRAKEN": {"spot_book_depth": 10, "tier": "pro", "recv_window_ms": 2000, "book_silence_s": 3.0},
+    "HUOBI": {"book_silence_s": 2.0, "recv_window_ms": 2500},
+    "KUCOIN": {"book_silence_s": 2.0, "recv_window_ms": 1500},
 }
 """Settings by which a venue's plugin looks into silence soon, and is sure soon that an order was not placed."""
 

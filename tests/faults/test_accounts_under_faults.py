@@ -25,7 +25,14 @@ from astra_sandbox import Sandbox
 from astra_sandbox.engine import MatchingEngine
 
 pytestmark = pytest.mark.anyio
-EXCHANGES = ["BINANCE", "OKX"]
+EXCHANGES = ["BINANCE", "OKX", "KRAKEN", "COINBASE", "HUOBI", "KUCOIN"]
+COUNTED = ("KRAKEN", "COINBASE")
+"""Venues that count the frames of an account's stream: what is missing shows at once, and ends what was live."""
+IN_CENTS = ("us_futures",)
+"""Wallets of which the venue shows whole cents."""
+CENT = Decimal("0.01")
+WITHIN_LIMITS = ("BINANCE", "OKX")
+"""The others let hundreds of fills be read in minutes only: their limits are shown elsewhere, and off here."""
 FILLS = 500
 
 
@@ -62,13 +69,15 @@ class Ledger:
 
 @asynccontextmanager
 async def account(
-    exchange: str, impatient: Any, audit_s: float = 900.0, **sandbox: Any
+    exchange: str, impatient: Any, no_limits: Any, audit_s: float = 900.0, **sandbox: Any
 ) -> AsyncIterator[tuple[Sandbox, Astra, Any, Ledger, list[Market]]]:
     """A sandbox with still books, and a consumer of the default account's stream that is live."""
     async with Sandbox([exchange], pace=0.0, **sandbox) as venue:
         settings = impatient(exchange, venue)
         settings["venues"][exchange]["streams"]["audit_accounts_every_s"] = audit_s
         async with Astra(settings=settings, credentials=[venue.credentials(exchange)]) as astra:
+            if exchange not in WITHIN_LIMITS:
+                await no_limits(exchange, venue, astra)
             listed = [m for m in await astra.list_markets(exchange) if m.status is MarketStatus.ACTIVE]
             ledger = Ledger()
 
@@ -121,7 +130,7 @@ def trade(engine: MatchingEngine, market: Market, number: int) -> None:
         type=OrderType.LIMIT,
         quantity=least,
         price=best.price,
-        client_order_id=f"past-{number}-{market.product}",
+        client_order_id=str(9_000_000 + number),  # within every venue's format
     )
     engine.place(me, order)
 
@@ -166,9 +175,15 @@ def differences(engine: MatchingEngine, ledger: Ledger, wallets: Sequence[str]) 
         if held.wallet not in wallets:
             continue
         balance = ledger.balances.get((held.wallet, held.asset))
-        if (balance.total if balance else Decimal(0)) != held.total:
+        shown = (balance.total if balance else Decimal(0)).quantize(held.total)
+        if shown != (held.total.quantize(CENT) if held.wallet in IN_CENTS else held.total):
             wrong.append(f"{held.wallet} {held.asset}: {balance.total if balance else 0} told, {held.total} held")
-        if balance is not None and balance.locked is not None and balance.locked != held.locked:
+        if (
+            balance is not None
+            and balance.locked is not None
+            and balance.locked != held.locked
+            and held.wallet not in IN_CENTS
+        ):
             wrong.append(f"{held.wallet} {held.asset}: {balance.locked} told as locked, {held.locked} is")
     true = {}
     for position in engine.positions(me):
@@ -200,9 +215,9 @@ async def settled(engine: MatchingEngine, stream: Any, ledger: Ledger, markets: 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 async def test_an_account_is_true_again_after_its_connection_was_lost_during_500_fills(
-    exchange: str, impatient: Any
+    exchange: str, impatient: Any, no_limits: Any
 ) -> None:
-    async with account(exchange, impatient, seed=11) as (sandbox, astra, stream, ledger, listed):
+    async with account(exchange, impatient, no_limits, seed=11) as (sandbox, astra, stream, ledger, listed):
         engine = sandbox.engine(exchange)
         markets = one_of_each(listed, engine)
         # Where the account has never traded, and nothing is open, a venue without a call for all fills cannot know.
@@ -210,6 +225,9 @@ async def test_an_account_is_true_again_after_its_connection_was_lost_during_500
             _, bids, _ = engine.depth(market.symbol, 1)
             far = market.floor_price(bids[0].price * Decimal("0.97"))
             least = market.min_quantity or market.lot_size or Decimal(1)
+            if market.min_notional and market.contract_size is None:
+                lot = market.lot_size or Decimal(1)
+                least = max(least, (market.min_notional / far // lot + 1) * lot)
             field = "quantity" if market.contract_size is None else "contracts"
             size = {field: least * (20 if market.is_inverse else 200)}
             await astra.place_order(market.symbol, OrderRequest(side="BUY", price=far, **size))
@@ -230,14 +248,15 @@ async def test_an_account_is_true_again_after_its_connection_was_lost_during_500
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 async def test_an_account_whose_events_are_lost_and_disordered_is_true_after_the_next_audit(
-    exchange: str, impatient: Any
+    exchange: str, impatient: Any, no_limits: Any
 ) -> None:
-    async with account(exchange, impatient, audit_s=2.0, seed=12) as (sandbox, _, stream, ledger, listed):
+    async with account(exchange, impatient, no_limits, audit_s=2.0, seed=12) as (sandbox, _, stream, ledger, listed):
         engine, faults = sandbox.engine(exchange), sandbox.faults(exchange)
         markets = one_of_each(listed, engine)
         faults.drop_frame = faults.repeat_frame = faults.reorder_frame = 0.05
         await trade_until(engine, markets, FILLS // 2)
         faults.drop_frame = faults.repeat_frame = faults.reorder_frame = 0.0
         await settled(engine, stream, ledger, markets)
-        assert not sum(ledger.lost.values()), "no connection was lost: the stream was live all the while"
+        if exchange not in COUNTED:
+            assert not sum(ledger.lost.values()), "no connection was lost: the stream was live all the while"
         assert not sandbox.failures(exchange)

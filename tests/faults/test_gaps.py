@@ -21,6 +21,10 @@ pytestmark = pytest.mark.anyio
 PRODUCTS = {
     "BINANCE": ("spot", "usdm", "coinm", "options"),
     "OKX": ("spot", "swap", "futures", "option"),
+    "KRAKEN": ("spot", "derivatives"),
+    "COINBASE": ("spot", "us_futures", "international"),
+    "HUOBI": ("spot", "linear", "coin_swap", "coin_futures"),
+    "KUCOIN": ("spot", "futures"),
 }
 BY_CONNECTION = {("COINBASE", "spot"), ("COINBASE", "us_futures")}
 """Where the venue's sequence is the connection's."""

@@ -30,6 +30,7 @@ from astra.errors import (
 )
 from astra.models.markets import Market, MarketStatus
 from astra.models.orders import Order, OrderStatus
+from astra.rest import Placement
 from astra.sandbox import EngineOrder, Faults
 from astra_sandbox import Sandbox
 from astra_sandbox.engine import MatchingEngine
@@ -38,14 +39,24 @@ pytestmark = pytest.mark.anyio
 SHARES = {
     "BINANCE": {"spot": 3, "usdm": 2, "coinm": 2, "options": 3},
     "OKX": {"spot": 3, "swap": 3, "futures": 2, "option": 2},
+    "KRAKEN": {"spot": 1, "derivatives": 1},
+    "COINBASE": {"spot": 2, "us_futures": 1, "international": 2},
+    "HUOBI": {"spot": 1, "linear": 1, "coin_swap": 1, "coin_futures": 1},
+    "KUCOIN": {"spot": 1, "futures": 1},
 }
 """How a venue's orders are divided over its products: those that share a request budget get less each."""
 EXCHANGES = list(SHARES)
+WITHIN_LIMITS = ("BINANCE", "OKX")
+"""The others take far fewer orders a minute than are placed here: their limits are shown elsewhere, and off here."""
 PLACEMENTS = int(os.environ.get("ASTRA_TEST_PLACEMENTS", "1000"))
+UNPROVABLE = ("KRAKEN", "COINBASE", "KUCOIN")
+"""Venues of which some product may still accept a cancel when the library's time is up, or never can accept it."""
 AT_ONCE = 40
 """Orders on their way at the same time, in each product."""
 ATTEMPTS = 8
 """An order that was certainly not placed is placed again, under the same id, so often at most."""
+PATIENCE_S = 10
+"""Where a venue may still accept a placement after so long (or for ever), one that was not found stays unknown here."""
 RESOLVE_S = 30
 """For how long the library finds out what became of a command."""
 COLUMNS = (
@@ -99,13 +110,17 @@ def no_fault(faults: Faults) -> None:
 
 
 @asynccontextmanager
-async def trading(exchange: str, impatient: Any, *, stream: bool) -> AsyncIterator[tuple[Sandbox, Astra, list[Market]]]:
+async def trading(
+    exchange: str, impatient: Any, no_limits: Any, *, stream: bool
+) -> AsyncIterator[tuple[Sandbox, Astra, list[Market]]]:
     """A sandbox with still books; one market of every product. With `stream` the account's stream runs beside."""
     async with Sandbox([exchange], seed=7, pace=0.0) as sandbox:
         settings: dict[str, Any] = {**impatient(exchange, sandbox), "trading": {"resolve_s": RESOLVE_S}}
         async with Astra(
             settings=settings, credentials=[sandbox.credentials(exchange)], random=random.Random(1)
         ) as astra:
+            if exchange not in WITHIN_LIMITS:
+                await no_limits(exchange, sandbox, astra)
             markets: dict[str, Market] = {}
             for market in await astra.list_markets(exchange):
                 if market.status is MarketStatus.ACTIVE:
@@ -162,13 +177,16 @@ def wanted(engine: MatchingEngine, venue: Any, market: Market, count: int) -> li
 async def place(astra: Astra, intent: Intent) -> None:
     """Place the order; where it certainly was not placed, again under the same id."""
     symbol = intent.market.symbol
-    while intent.order is None and intent.attempts < ATTEMPTS:
+    venue: Any = await astra.venue(intent.market.exchange)
+    window_ms = venue.family_of(intent.market).placement_window_ms(Placement(0, conditional=False))
+    provable = window_ms is not None and window_ms <= PATIENCE_S * 1000
+    while intent.order is None and intent.attempts < ATTEMPTS and not intent.unknown:
         intent.attempts += 1
         try:
             intent.order = await astra.place_order(symbol, intent.request)
         except OrderOutcomeUnknown:
-            intent.unknown += 1
-            intent.order = await found_out(astra, symbol, intent.name)
+            intent.order = await found_out(astra, symbol, intent.name, for_ever=provable)
+            intent.unknown += intent.order is None and not provable
         except RateLimited as error:
             await anyio.sleep(error.retry_after or 1.0)
         except VenueUnavailable as error:
@@ -182,13 +200,14 @@ async def looked_at(astra: Astra, intent: Intent) -> None:
         intent.order = await astra.get_order(intent.market.symbol, client_order_id=intent.name)
 
 
-async def found_out(astra: Astra, symbol: str, name: str) -> Order | None:
-    """Ask until it is known."""
+async def found_out(astra: Astra, symbol: str, name: str, *, for_ever: bool) -> Order | None:
+    """Ask until it is known, or once."""
     while True:
         try:
-            return await astra.resolve_order(symbol, name, timeout_s=60)
+            return await astra.resolve_order(symbol, name, timeout_s=60 if for_ever else 2)
         except OrderOutcomeUnknown:
-            continue
+            if not for_ever:
+                return None
 
 
 async def at_once(work: Sequence[Callable[[], Awaitable[None]]], most: int) -> None:
@@ -294,9 +313,9 @@ class Questions:
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 async def test_no_order_is_lost_doubled_or_wrongly_called_rejected(
-    exchange: str, impatient: Any, record_property: Callable[[str, object], None]
+    exchange: str, impatient: Any, no_limits: Any, record_property: Callable[[str, object], None]
 ) -> None:
-    async with trading(exchange, impatient, stream=False) as (sandbox, astra, markets):
+    async with trading(exchange, impatient, no_limits, stream=False) as (sandbox, astra, markets):
         engine, faults = sandbox.engine(exchange), sandbox.faults(exchange)
         questions = Questions(astra)
         await questions.watch(exchange)
@@ -314,15 +333,18 @@ async def test_no_order_is_lost_doubled_or_wrongly_called_rejected(
         rows = [judged(engine, several, questions.found[product]) for product, several in intents.items()]
         record_property("table", table(f"{exchange}: {sum(row.orders for row in rows)} orders under faults", rows))
         for row in rows:
-            assert (row.there, row.known, row.lost, row.doubled, row.wrong) == (row.orders, row.orders, 0, 0, 0), row
-            assert row.looked_up > 0
-            assert row.again > 0
+            assert (row.known, row.lost, row.doubled, row.wrong) == (row.there, 0, 0, 0), row
+            assert row.there == row.orders - row.unknown, row
+        assert all(row.looked_up for row in rows)
+        assert sum(row.again + row.unknown for row in rows) > 0
         assert not sandbox.failures(exchange)
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
-async def test_a_running_account_stream_tells_of_lost_orders_before_anybody_asks(exchange: str, impatient: Any) -> None:
-    async with trading(exchange, impatient, stream=True) as (sandbox, astra, markets):
+async def test_a_running_account_stream_tells_of_lost_orders_before_anybody_asks(
+    exchange: str, impatient: Any, no_limits: Any
+) -> None:
+    async with trading(exchange, impatient, no_limits, stream=True) as (sandbox, astra, markets):
         faults, engine = sandbox.faults(exchange), sandbox.engine(exchange)
         questions = Questions(astra)
         await questions.watch(exchange)
@@ -338,8 +360,10 @@ async def test_a_running_account_stream_tells_of_lost_orders_before_anybody_asks
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
-async def test_cancels_and_amendments_are_known_to_have_happened_or_not(exchange: str, impatient: Any) -> None:
-    async with trading(exchange, impatient, stream=False) as (sandbox, astra, markets):
+async def test_cancels_and_amendments_are_known_to_have_happened_or_not(
+    exchange: str, impatient: Any, no_limits: Any
+) -> None:
+    async with trading(exchange, impatient, no_limits, stream=False) as (sandbox, astra, markets):
         engine, faults = sandbox.engine(exchange), sandbox.faults(exchange)
         each = max(10, PLACEMENTS // 20)
         results: list[tuple[Order, str, object]] = []
@@ -372,7 +396,8 @@ async def test_cancels_and_amendments_are_known_to_have_happened_or_not(exchange
         await anyio.sleep(faults.late_s + 0.2)
         kinds: Counter[str] = Counter()
         for order, what, done in results:
-            (true,) = by_name(engine, await astra.market(order.market))[order.client_order_id or ""]
+            # Where amending makes a new order under the old client id, the newest is meant.
+            true = by_name(engine, await astra.market(order.market))[order.client_order_id or ""][-1]
             size = order.quantity if order.contracts is None else order.contracts
             happened = true.status is OrderStatus.CANCELED if what == "cancel" else true.quantity != size
             if isinstance(done, Order):
@@ -386,10 +411,13 @@ async def test_cancels_and_amendments_are_known_to_have_happened_or_not(exchange
             else:
                 assert isinstance(done, UnsupportedOperation | OrderOutcomeUnknown), done
                 kinds[type(done).__name__] += 1
-        assert min(kinds[what] for what in ("cancel", "amend")) > 0, kinds
+        wanted_kinds = (
+            ("cancel", "amend") if any("amend_order" in hooks for hooks in venue.offers().values()) else ("cancel",)
+        )
+        assert min(kinds[what] for what in wanted_kinds) > 0, kinds
         lifetime_s = max(venue.command_lifetime_s(market) or float("inf") for market in markets)
         if lifetime_s < RESOLVE_S:  # else an order that is still open proves nothing in time
-            assert min(kinds[what] for what in ("no cancel", "no amend")) > 0, kinds
+            assert min(kinds[f"no {what}"] for what in wanted_kinds) > 0, kinds
             assert kinds["OrderOutcomeUnknown"] <= len(results) // 20, kinds
         assert not sandbox.failures(exchange)
 
@@ -397,9 +425,9 @@ async def test_cancels_and_amendments_are_known_to_have_happened_or_not(exchange
 @pytest.mark.parametrize("fault", ["lost_answer", "server_error_after", "late_request"])
 @pytest.mark.parametrize("exchange", EXCHANGES)
 async def test_a_cancel_all_whose_answer_is_lost_answers_what_it_canceled(
-    exchange: str, impatient: Any, fault: str
+    exchange: str, impatient: Any, no_limits: Any, fault: str
 ) -> None:
-    async with trading(exchange, impatient, stream=False) as (sandbox, astra, markets):
+    async with trading(exchange, impatient, no_limits, stream=False) as (sandbox, astra, markets):
         engine, faults = sandbox.engine(exchange), sandbox.faults(exchange)
         faults.late_s = 0.8
         for market in markets:
@@ -407,18 +435,25 @@ async def test_a_cancel_all_whose_answer_is_lost_answers_what_it_canceled(
             for intent in intents:
                 await astra.place_order(market.symbol, intent.request)
             setattr(faults, fault, 1.0)
-            canceled = await astra.cancel_all_orders(market.symbol)
+            try:
+                canceled = await astra.cancel_all_orders(market.symbol)
+            except OrderOutcomeUnknown:
+                # What is still open may be canceled yet; asking again is what the error says.
+                assert exchange in UNPROVABLE
+                no_fault(faults)
+                await astra.cancel_all_orders(market.symbol)
+            else:
+                assert {order.client_order_id for order in canceled} == {intent.name for intent in intents}
+                assert {order.status for order in canceled} == {OrderStatus.CANCELED}
             no_fault(faults)
             there = by_name(engine, market)
-            assert {order.client_order_id for order in canceled} == {intent.name for intent in intents}
-            assert {order.status for order in canceled} == {OrderStatus.CANCELED}
             assert {there[intent.name][0].status for intent in intents} == {OrderStatus.CANCELED}
         assert not sandbox.failures(exchange)
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
-async def test_an_order_refused_with_429_was_not_placed(exchange: str, impatient: Any) -> None:
-    async with trading(exchange, impatient, stream=False) as (sandbox, astra, markets):
+async def test_an_order_refused_with_429_was_not_placed(exchange: str, impatient: Any, no_limits: Any) -> None:
+    async with trading(exchange, impatient, no_limits, stream=False) as (sandbox, astra, markets):
         engine, faults = sandbox.engine(exchange), sandbox.faults(exchange)
         faults.rate_limited = 1.0
         for market in markets:

@@ -5,6 +5,7 @@ The sandbox is the truth: once its order flow stands still, the books of all mar
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -21,7 +22,7 @@ from astra.streams.stream import MarketStream
 from astra_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
-EXCHANGES = ["BINANCE", "OKX"]
+EXCHANGES = ["BINANCE", "OKX", "KRAKEN", "COINBASE", "HUOBI", "KUCOIN"]
 
 
 class Copies:
@@ -85,7 +86,12 @@ LEAST = 10
 def same(sandbox: Sandbox, market: Market, sides: Sides) -> bool:
     """Is it the engine's book, as far down as the venue shows it?"""
     for mine, true in zip(sides, truth(sandbox, market), strict=True):
-        if mine != true[: len(mine)] or len(mine) < min(LEAST, len(true)):
+        if len(mine) < min(LEAST, len(true)) or [price for price, _ in mine] != [
+            price for price, _ in true[: len(mine)]
+        ]:
+            return False
+        # Some venues print base units, some contracts: the same decimal may be two neighbouring doubles.
+        if not all(math.isclose(one[1], other[1], rel_tol=1e-14) for one, other in zip(mine, true, strict=False)):
             return False
     return True
 

@@ -77,6 +77,9 @@ class KrakenSettings(FamilySettings):
     spot_book_depth: Literal[10, 25, 100, 500, 1000] = 100
     """Levels a side of the spot books (and those of the unified feed) that are subscribed. The checksum proves the best
     ten: what lies deeper is proved when it comes up there."""
+    book_silence_s: float | None = Field(default=60.0, gt=0)
+    """A book without any change for so long is subscribed anew, ever less often while its market stays quiet: the last
+    change before the silence may have been lost."""
     unchecked_after: int | None = Field(default=None, gt=0)
     """A spot pair of which so many snapshots in a row do not have their own checksum is kept without checks from then
     on, with a warning. None: never, its book stays STALE while its checksums fail."""

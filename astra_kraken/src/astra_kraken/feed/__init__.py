@@ -111,6 +111,7 @@ class KrakenFeed(Feed):
                 continuity=Continuity.NONE,
                 integrity=Integrity.NONE if self.checks_of(channel).given_up else Integrity.CHECKSUM,
                 seed_depth=self._settings.spot_book_depth,
+                silence_s=self._settings.book_silence_s,
                 audit_every_s=None,
                 keep_text=True,
             )
@@ -120,6 +121,7 @@ class KrakenFeed(Feed):
                 continuity=Continuity.NONE,
                 integrity=Integrity.NONE if self.checks_of(channel).given_up else Integrity.CHECKSUM,
                 kept_depth=self._settings.spot_book_depth,
+                silence_s=self._settings.book_silence_s,
                 audit_every_s=None,
             )
         return BookRules(
@@ -127,6 +129,7 @@ class KrakenFeed(Feed):
             continuity=Continuity.CONTIGUOUS,
             integrity=Integrity.SEQUENCE,
             crossed=Crossed.ALLOWED,
+            silence_s=self._settings.book_silence_s,
             audit_every_s=None,
             engine_ids=True,
         )

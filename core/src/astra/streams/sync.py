@@ -40,6 +40,8 @@ QUIET_S = 1.5
 """A freshly seeded book whose market sends no delta for so long is taken to be quiet, and LIVE."""
 AUDIT_PATIENCE_S = 5.0
 """An audit snapshot that runs ahead of the stream waits so long for the stream to catch up."""
+LONGEST_SILENCE_S = 3600.0
+"""A quiet market whose books cannot be compared with snapshots is subscribed anew at least so often."""
 MAX_BUFFERED = 20_000
 """Deltas held back while a snapshot is awaited; beyond that the oldest go, and a newer snapshot is needed."""
 
@@ -106,6 +108,7 @@ class BookSync:
         "_forbid_crossed",
         "_ids_fall",
         "_kept_depth",
+        "_looked_into",
         "_low_seeds",
         "_moved_at",
         "_next_check_at",
@@ -172,6 +175,8 @@ class BookSync:
         self._moved_at = 0.0
         self._next_check_at: float | None = None
         self._silent_for = rules.silence_s
+        self._looked_into = False
+        """Was the book dropped only because its market is quiet? (The snapshot that follows breaks no silence.)"""
         self._low_seeds = 0
 
     # -- the subscription ---------------------------------------------------------------------------------------
@@ -445,7 +450,9 @@ class BookSync:
         if self.published_id != self._seen_id:
             self._seen_id = self.published_id
             self._moved_at = now
-            self._silent_for = self.rules.silence_s
+            if not self._looked_into:
+                self._silent_for = self.rules.silence_s
+            self._looked_into = False
         if self._record is not None:
             if self._audit_seed is not None:
                 self._judge(now)
@@ -456,8 +463,13 @@ class BookSync:
             every = self.rules.audit_every_s
             self._next_check_at = float("inf") if every is None else now + every
         silent = self._silent_for is not None and now - self._moved_at >= self._silent_for
-        if silent and self.rules.seed is Seed.STREAM and not self._numbered:
-            self._resync(f"no update for {self._silent_for:g} s")
+        if silent and self.rules.seed is Seed.STREAM and not (self._numbered and self.rules.rest_joins):
+            # No snapshot can be compared with the book: it is had anew, ever less often while the market is quiet.
+            assert self._silent_for is not None
+            reason = f"no update for {self._silent_for:g} s: the last one may have been lost"
+            self._silent_for = min(self._silent_for * 2, max(LONGEST_SILENCE_S, self._silent_for))
+            self._looked_into = True
+            self._resync(reason)
         elif silent or now >= self._next_check_at or (self._is_thin() and now - self._moved_at < 1.0):
             every = self.rules.audit_every_s
             self._next_check_at = float("inf") if every is None else now + every
