@@ -206,9 +206,20 @@ class OrderDesk:
         order = None
         if number is not None:
             order = self._ghosts.get(account.name, {}).get(number) or self._by_number(account, number)
+        else:
+            order = self._placed_elsewhere(account, client_id, listing)
         if order is None or not self._fits(order, product, listing):
             raise no_such_order(product)
         return order
+
+    def _placed_elsewhere(self, account: Account, client_id: str, listing: Listing | None) -> EngineOrder | None:
+        """An order that did not come through this protocol (a test's own)."""
+        try:
+            return self.engine.order(
+                account, client_order_id=client_id, market=None if listing is None else listing.symbol
+            )
+        except Reject:
+            return None
 
     def native_id(self, account: Account, order: EngineOrder) -> str:
         return self.catalogue.order_id(order, unified=mode_of(account) == UNIFIED)
