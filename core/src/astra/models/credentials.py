@@ -20,8 +20,8 @@ class ApiKey(Model):
 class Credentials(Model):
     """An account at an exchange: its name, and its key (`default`) or keys by product.
 
-    Some venues need several: Kraken one for spot and one for derivatives, Coinbase one for each protocol. Equality
-    and hash go by the keys' contents, so that state kept per account finds the same account again.
+    Some venues need several: one for spot and one for derivatives, or one for each protocol. Equality and hash
+    go by the keys' contents, so that state kept per account finds the same account again.
     """
 
     exchange: str
