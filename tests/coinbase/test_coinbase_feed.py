@@ -21,7 +21,7 @@ from astra.streams.stream import MarketStream
 from astra.testing import ManualClock, ManualHost, MemoryConnection, MemoryTransport
 from astra.testing.played import RecordingOutlet
 from astra_coinbase.feed import CoinbaseFeed
-from astra_coinbase.feed.accounts import CHANGES, PORTFOLIO, AccountSession
+from astra_coinbase.feed.accounts import CHANGES, PORTFOLIO, GatewayAccountSession
 from astra_coinbase.feed.advanced import AdvancedSession
 from astra_coinbase.feed.international import GatewaySession
 from astra_coinbase.feed.users import UserSession
@@ -269,7 +269,7 @@ def account_session(outlet: RecordingOutlet, product: str, market_of: Callable[[
     endpoint = CoinbaseFeed(CoinbaseSettings(), lambda *_: None, lambda: None, {}, {}, {}).endpoint(channel)
     connection = (endpoint, outlet, None, market_of, NoSigner(), Kinds())
     if product == INTERNATIONAL:
-        return AccountSession(*connection), channel  # type: ignore[arg-type]
+        return GatewayAccountSession(*connection), channel  # type: ignore[arg-type]
     return UserSession(*connection, futures=False), channel  # type: ignore[arg-type]
 
 

@@ -19,7 +19,7 @@ from astra.streams.feed import (
     Session,
     Ticket,
 )
-from astra_coinbase.feed.accounts import SESSION_S, AccountSession
+from astra_coinbase.feed.accounts import SESSION_S, GatewayAccountSession
 from astra_coinbase.feed.advanced import AdvancedSession
 from astra_coinbase.feed.international import PING, GatewaySession
 from astra_coinbase.feed.users import UserSession
@@ -129,7 +129,7 @@ class CoinbaseFeed(Feed):
         assert isinstance(endpoint.scope, Credentials)
         signer, kinds = self._signers[endpoint.name](endpoint.scope), self._kinds[endpoint.name]
         if endpoint.name == INTERNATIONAL:
-            return AccountSession(endpoint, outlet, ticket, self._instrument, signer, kinds)
+            return GatewayAccountSession(endpoint, outlet, ticket, self._instrument, signer, kinds)
         futures = US_FUTURES in self._settings.products
         return UserSession(endpoint, outlet, ticket, self._product, signer, kinds, futures=futures)
 

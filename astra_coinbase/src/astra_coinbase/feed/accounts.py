@@ -13,11 +13,11 @@ import msgspec
 from astra.errors import AuthenticationError, VenueError
 from astra.models.accounts import AccountEvent
 from astra.models.markets import Market
-from astra.streams.feed import AccountInput, Channel, Endpoint, Frame, Outlet, Payload, Session, Ticket
+from astra.streams.accounts import AccountSession, MarketOf
+from astra.streams.feed import Channel, Endpoint, Frame, Outlet, Payload, Ticket
 from astra.trading.native import NetSides
 from astra_coinbase.errors import CODES
 from astra_coinbase.feed.international import PING, PING_ID, RpcFailure, RpcFrame, decode_frame, decode_names, request
-from astra_coinbase.feed.users import MarketOf, Unlisted
 from astra_coinbase.signing import Signer
 from astra_coinbase.trading.advanced_rows import Kinds
 from astra_coinbase.trading.international_rows import Changes, SummaryRow
@@ -31,7 +31,7 @@ _decode_changes = msgspec.json.Decoder(Changes).decode
 _decode_summary = msgspec.json.Decoder(SummaryRow).decode
 
 
-class AccountSession(Session):
+class GatewayAccountSession(AccountSession):
     """One account's connection."""
 
     def __init__(
@@ -43,16 +43,12 @@ class AccountSession(Session):
         signer: Signer,
         kinds: Kinds,
     ) -> None:
-        super().__init__(endpoint, outlet, ticket)
-        self._market_of = market_of
+        super().__init__(endpoint, outlet, ticket, market_of)
         self._signer = signer
         self._kinds = kinds
         self._sides = NetSides()
-        self._unlisted = Unlisted(endpoint.name)
         self._logged_in = False
         self._failure: VenueError | None = None
-        self._channel: Channel | None = None
-        self._input: AccountInput | None = None
 
     # -- out ----------------------------------------------------------------------------------------------------
 
@@ -69,12 +65,11 @@ class AccountSession(Session):
             for channel in channels:
                 self.outlet.refused(channel, self._failure)
             return ()
-        for channel in channels:
-            self._channel, self._input = channel, self.outlet.account(channel)
+        self.join(channels)
         return [request(SUBSCRIBE, "private/subscribe", channels=[CHANGES, PORTFOLIO])]
 
     def unsubscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
-        self._channel = self._input = None
+        self.leave()
         return [request(UNSUBSCRIBE, "private/unsubscribe", channels=[CHANGES, PORTFOLIO])]
 
     # -- in -----------------------------------------------------------------------------------------------------
@@ -83,9 +78,7 @@ class AccountSession(Session):
         frame = decode_frame(payload)
         if frame.method == "subscription" and frame.params is not None:
             if self._input is not None:
-                events = list(self._events(frame.params.channel, frame.params.data))
-                if events:
-                    self._input.events(events)
+                self.tell(self._events(frame.params.channel, frame.params.data))
         elif frame.method == "heartbeat":
             self.outlet.send(PING)
         elif frame.id == LOG_IN:
@@ -125,9 +118,8 @@ class AccountSession(Session):
             yield _decode_summary(data).as_balance()
             return
         changes = _decode_changes(data)
-        market = self._market_of(changes.instrument_name)
+        market = self.market(changes.instrument_name)
         if market is None:
-            self._unlisted.report(changes.instrument_name, self._input)
             return
         yield from (row.fill(market) for row in changes.trades)
         for row in changes.orders:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import datetime
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from astra.errors import AuthenticationError, VenueError
 from astra.models.accounts import AccountEvent
-from astra.models.markets import Market
-from astra.streams.feed import AccountInput, Channel, Endpoint, Frame, Outlet, Payload, Session, Ticket
+from astra.streams.accounts import AccountSession, MarketOf
+from astra.streams.feed import Channel, Endpoint, Frame, Outlet, Payload, Ticket
 from astra_coinbase.feed.advanced import HEARTBEATS, SNAPSHOT, Numbering, asked
 from astra_coinbase.markets import known_ms
 from astra_coinbase.signing import Signer
@@ -25,11 +25,9 @@ from astra_coinbase.trading.advanced_rows import FuturesSummary, Kinds, UserOrde
 
 logger = logging.getLogger(__name__)
 
-MarketOf = Callable[[str], Market | None]
 USER, FUTURES = "user", "futures_balance_summary"
 SNAPSHOT_ORDERS = 50
 """Orders in a snapshot's frame; one with fewer ends the snapshot."""
-_MAX_REPORTED = 1000
 
 
 class UserEvent(msgspec.Struct):
@@ -52,25 +50,7 @@ class UserFrame(msgspec.Struct):
 decode_user = msgspec.json.Decoder(UserFrame).decode
 
 
-class Unlisted:
-    """Markets that events named and that are not loaded: each is reported once."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._reported: set[str] = set()
-
-    def report(self, native_symbol: str, account: AccountInput | None) -> None:
-        if native_symbol in self._reported:
-            return
-        logger.warning("%s: an event of the unknown market %s", self._name, native_symbol)
-        if len(self._reported) >= _MAX_REPORTED:
-            self._reported.clear()
-        self._reported.add(native_symbol)
-        if account is not None:
-            account.interrupted(f"an event named the market {native_symbol}, which is not loaded")
-
-
-class UserSession(Session):
+class UserSession(AccountSession):
     """One account's connection. `futures`: are US futures among the products?"""
 
     def __init__(
@@ -84,28 +64,23 @@ class UserSession(Session):
         *,
         futures: bool,
     ) -> None:
-        super().__init__(endpoint, outlet, ticket)
-        self._market_of = market_of
+        super().__init__(endpoint, outlet, ticket, market_of)
         self._signer = signer
         self._kinds = kinds
         self._futures = futures
         self._numbering = Numbering()
-        self._unlisted = Unlisted(endpoint.name)
         self._waiting: deque[str] = deque()
-        self._channel: Channel | None = None
-        self._input: AccountInput | None = None
 
     # -- out ----------------------------------------------------------------------------------------------------
 
     def subscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
-        for channel in channels:
-            self._channel, self._input = channel, self.outlet.account(channel)
+        self.join(channels)
         names = [USER, HEARTBEATS, *([FUTURES] if self._futures else [])]
         self._waiting.extend(names)
         return [asked("subscribe", name, token=self._signer.token(now_ms)) for name in names]
 
     def unsubscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
-        self._channel = self._input = None
+        self.leave()
         names = [USER, *([FUTURES] if self._futures else [])]
         self._waiting.extend("" for _ in names)
         return [asked("unsubscribe", name) for name in names]
@@ -129,17 +104,15 @@ class UserSession(Session):
         changed = False
         for event in frame.events:
             for row in event.orders:
-                market = self._market_of(row.product_id)
+                market = self.market(row.product_id)
                 if market is None:
-                    self._unlisted.report(row.product_id, self._input)
                     continue
                 events.append(row.order(market, self._kinds, known_ms(frame.timestamp)))
                 changed = changed or event.type != SNAPSHOT
             if event.fcm_balance_summary is not None:
                 balance = event.fcm_balance_summary.balance()
                 events += [] if balance is None else [balance]
-        if events:
-            self._input.events(events)
+        self.tell(events)
         if changed:
             self._input.incomplete()
 

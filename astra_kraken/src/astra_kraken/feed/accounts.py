@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 
 import msgspec
@@ -17,7 +17,8 @@ from astra.models.accounts import AccountEvent, Balance
 from astra.models.markets import Market
 from astra.models.orders import Fill, Order
 from astra.rest import Recent
-from astra.streams.feed import AccountInput, Channel, Endpoint, Frame, Outlet, Payload, Session, Ticket
+from astra.streams.accounts import AccountSession, MarketOf
+from astra.streams.feed import Channel, Endpoint, Frame, Outlet, Payload, Ticket
 from astra.trading.native import average_of, make_fill, make_order
 from astra_kraken.errors import spot_meaning
 from astra_kraken.feed.spot import milliseconds
@@ -27,38 +28,7 @@ from astra_kraken.trading.terms import side_of, spot_force, spot_status, spot_ty
 
 logger = logging.getLogger(__name__)
 
-MarketOf = Callable[[str], Market | None]
 REMEMBERED_ORDERS = 20_000
-
-
-class AccountSession(Session):
-    """One account's private stream on one connection.
-
-    An event that cannot be told (its market is not loaded, its order was never shown) is not passed over: the
-    subscription counts as interrupted, so that the account is reconciled by REST.
-    """
-
-    def __init__(self, endpoint: Endpoint, outlet: Outlet, ticket: Ticket | None, market_of: MarketOf) -> None:
-        super().__init__(endpoint, outlet, ticket)
-        self._market_of = market_of
-        self._channel: Channel | None = None
-        self._input: AccountInput | None = None
-
-    def _market(self, native_symbol: str) -> Market | None:
-        market = self._market_of(native_symbol)
-        if market is None:
-            self._interrupted(f"an event named the market {native_symbol}, which is not loaded")
-        return market
-
-    def _interrupted(self, reason: str) -> None:
-        logger.info("%s: %s", self.endpoint.name, reason)
-        if self._input is not None:
-            self._input.interrupted(reason)
-
-    def _tell(self, events: Iterable[AccountEvent]) -> None:
-        told = list(events)
-        if told and self._input is not None:
-            self._input.events(told)
 
 
 class _Fee(msgspec.Struct):
@@ -216,16 +186,14 @@ class SpotAccountSession(AccountSession):
         self._last_id = 0
 
     def subscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
-        (channel,) = channels
-        self._channel = channel
-        self._input = self.outlet.account(channel)
+        self.join(channels)
         return [
             self._frame("subscribe", "executions", snap_orders=True, snap_trades=False, order_status=True),
             self._frame("subscribe", "balances", snapshot=True),
         ]
 
     def unsubscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
-        self._channel = self._input = None
+        self.leave()
         return [self._frame("unsubscribe", name) for name in ("executions", "balances")]
 
     def _frame(self, method: str, channel: str, **options: bool) -> Frame:
@@ -249,9 +217,9 @@ class SpotAccountSession(AccountSession):
             return
         if isinstance(frame, _Executions):
             for entry in frame.data:
-                self._tell(self._execution(entry))
+                self.tell(self._execution(entry))
         else:
-            self._tell(event for entry in frame.data if (event := entry.event()) is not None)
+            self.tell(event for entry in frame.data if (event := entry.event()) is not None)
 
     def _in_sequence(self, name: str, sequence: int | None, *, begins: bool) -> bool:
         """Frames of a channel are counted: a gap means that something was not told. A snapshot begins a subscription,
@@ -263,7 +231,7 @@ class SpotAccountSession(AccountSession):
             return False
         self._sequences[name] = sequence
         if before is not None and sequence > before + 1:
-            self._interrupted(f"{name}: frames {before + 1} to {sequence - 1} are missing")
+            self.interrupted(f"{name}: frames {before + 1} to {sequence - 1} are missing")
         return True
 
     def _execution(self, entry: Execution) -> Iterator[AccountEvent]:
@@ -274,16 +242,16 @@ class SpotAccountSession(AccountSession):
         else:
             known, created = entry.over(before[0]), before[1]
         if known.symbol is None or known.side is None:
-            self._interrupted(f"the order {entry.order_id} was changed that was never shown")
+            self.interrupted(f"the order {entry.order_id} was changed that was never shown")
             return
         self._orders[entry.order_id] = known, created
-        market = self._market(known.symbol)
+        market = self.market(known.symbol)
         if market is None:
             return
         if entry.exec_type == "trade":
             fill = entry.fill(market, known)
             if fill is None:
-                self._interrupted(f"a fill of the order {entry.order_id} is not told in full")
+                self.interrupted(f"a fill of the order {entry.order_id} is not told in full")
             else:
                 yield fill
         yield known.order(market, created)

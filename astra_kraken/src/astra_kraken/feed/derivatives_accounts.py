@@ -20,9 +20,10 @@ from astra.models.markets import Market
 from astra.models.orders import Fill, Order, OrderStatus, OrderType, PositionSide
 from astra.models.trades import Side
 from astra.rest import Recent
+from astra.streams.accounts import AccountSession, MarketOf
 from astra.streams.feed import Channel, Endpoint, Frame, Outlet, Payload, Ticket
 from astra.trading.native import make_fill, make_order, make_position, status_of
-from astra_kraken.feed.accounts import REMEMBERED_ORDERS, AccountSession, MarketOf
+from astra_kraken.feed.accounts import REMEMBERED_ORDERS
 from astra_kraken.markets import asset_name, native_symbol
 from astra_kraken.rest import Asked
 from astra_kraken.settings import FLEX_WALLET
@@ -256,8 +257,7 @@ class DerivativesAccountSession(AccountSession):
 
     def subscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
         (channel,) = channels
-        self._channel = channel
-        self._input = self.outlet.account(channel)
+        self.join(channels)
         self._unanswered = set(FEEDS)
         self._since = self._began.made(channel, lambda: now_ms)
         try:
@@ -267,7 +267,7 @@ class DerivativesAccountSession(AccountSession):
             return ()
 
     def unsubscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
-        self._channel = self._input = None
+        self.leave()
         return [self._frame("unsubscribe", feed) for feed in FEEDS]
 
     def _frame(self, event: str, feed: str) -> Frame:
@@ -293,7 +293,7 @@ class DerivativesAccountSession(AccountSession):
         if isinstance(frame, _Wallets) and frame.event:
             self._uncommon(payload)
         elif self._input is not None:
-            self._tell(self._events(frame))
+            self.tell(self._events(frame))
 
     def _uncommon(self, payload: Payload) -> None:
         frame = _decode_uncommon(payload)
@@ -336,7 +336,7 @@ class DerivativesAccountSession(AccountSession):
                     yield balance
 
     def _fill(self, row: FillRow, *, live: bool) -> Iterator[AccountEvent]:
-        market = self._market(native_symbol(row.instrument))
+        market = self.market(native_symbol(row.instrument))
         if market is None:
             return
         self._fills.made(row.order_id, dict)[row.fill_id] = (row.price, row.qty)
@@ -373,7 +373,7 @@ class DerivativesAccountSession(AccountSession):
         if row is None:
             row = self._orders.get(change.order_id or "")
             if row is None:
-                self._interrupted(f"the order {change.order_id} has gone ({change.reason}) that was never shown")
+                self.interrupted(f"the order {change.order_id} has gone ({change.reason}) that was never shown")
                 return
         if change.is_cancel and change.reason == TRIGGERED_REASON:
             return  # what was a stop lives on
@@ -382,7 +382,7 @@ class DerivativesAccountSession(AccountSession):
 
     def _shown(self, row: OrderRow, ended: OrderStatus | None) -> Iterator[AccountEvent]:
         self._orders[row.order_id] = row
-        market = self._market(native_symbol(row.instrument))
+        market = self.market(native_symbol(row.instrument))
         if market is None:
             return
         fills = list((self._fills.get(row.order_id) or {}).values())
@@ -394,7 +394,7 @@ class DerivativesAccountSession(AccountSession):
         """Positions that changed, and those that are gone. (Mark prices move all the time: they are not told.)"""
         now: dict[tuple[str, PositionSide], tuple[Decimal, Decimal | None]] = {}
         for row in rows:
-            market = self._market(native_symbol(row.instrument))
+            market = self.market(native_symbol(row.instrument))
             if market is None or not row.balance:
                 continue
             position = row.position(market)
@@ -403,7 +403,7 @@ class DerivativesAccountSession(AccountSession):
             if self._positions.get(key) != now[key]:
                 yield position
         for native, side in self._positions.keys() - now.keys():
-            market = self._market(native)
+            market = self.market(native)
             if market is not None:
                 yield make_position(market, side, _ZERO)
         self._positions = now
