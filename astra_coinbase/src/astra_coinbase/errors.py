@@ -6,7 +6,7 @@ bodies have four shapes, and some are no JSON. Source: docs.cdp.coinbase.com, Ad
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
@@ -23,27 +23,13 @@ from astra.errors import (
     VenueUnavailable,
 )
 from astra.net.http import Request, Response
-from astra.rest import Failure, Meaning, by_status
+from astra.rest import Failure, Meaning, by_status, code_table
 
 PAUSE_S = 1.0
 """A refusal for too many requests names no time; limits are per second."""
 
 
-def _table(*rows: tuple[Meaning, str]) -> Mapping[str, Meaning]:
-    return {code: meaning for meaning, codes in rows for code in _codes(codes.split())}
-
-
-def _codes(words: Iterable[str]) -> Iterable[str]:
-    """Words as they are; 10005-10008 is four of them."""
-    for word in words:
-        first, _, last = word.partition("-")
-        if first.isdigit() and last.isdigit():
-            yield from (str(code) for code in range(int(first), int(last) + 1))
-        else:
-            yield word
-
-
-REASONS: Mapping[str, Meaning] = _table(
+REASONS: Mapping[str, Meaning] = code_table(
     (
         Meaning(InsufficientFunds),
         "INSUFFICIENT_FUND INSUFFICIENT_FUNDS PREVIEW_INSUFFICIENT_FUND PREVIEW_INSUFFICIENT_FUNDS "
@@ -87,7 +73,7 @@ TEXTS: Mapping[str, Meaning] = {
 }
 """Advanced Trade: parts of messages (in small letters) that say more than the code beside them."""
 
-CODES: Mapping[str, Meaning] = _table(
+CODES: Mapping[str, Meaning] = code_table(
     (Meaning(AuthenticationError), "10000 13004 13009"),
     (Meaning(PermissionDenied), "11042 13021 9999 10019 13002"),
     (Meaning(InsufficientFunds), "10009"),

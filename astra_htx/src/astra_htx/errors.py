@@ -7,7 +7,7 @@ v2, V5, v3). Source: API documentation, the "Error code" sections.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -24,7 +24,7 @@ from astra.errors import (
     VenueUnavailable,
 )
 from astra.net.http import Request, Response
-from astra.rest import Failure, Meaning, by_status
+from astra.rest import Failure, Meaning, by_status, code_table
 
 EXCHANGE = "HUOBI"
 OK = frozenset({"", "0", "200"})
@@ -34,20 +34,7 @@ WINDOWS_S: Mapping[bool, float] = {True: 2.0, False: 3.0}
 _STALE = Meaning(AuthenticationError, retryable=True)
 
 
-def _table(*rows: tuple[Meaning, str]) -> Mapping[str, Meaning]:
-    return {code: meaning for meaning, codes in rows for code in _codes(codes.split())}
-
-
-def _codes(words: Iterable[str]) -> Iterable[str]:
-    for word in words:
-        first, dash, last = word.partition("-")
-        if dash and first.isdigit() and last.isdigit():
-            yield from (str(code) for code in range(int(first), int(last) + 1))
-        else:
-            yield word
-
-
-SPOT_CODES: Mapping[str, Meaning] = _table(
+SPOT_CODES: Mapping[str, Meaning] = code_table(
     (Meaning(AuthenticationError), "api-signature-not-valid api-signature-check-failed login-required 1003"),
     (
         Meaning(PermissionDenied),
@@ -96,7 +83,7 @@ SPOT_PATTERNS: Sequence[tuple[str, Meaning]] = (
 )
 """Codes that are families."""
 
-CONTRACT_CODES: Mapping[str, Meaning] = _table(
+CONTRACT_CODES: Mapping[str, Meaning] = code_table(
     (Meaning(AuthenticationError), "403 1253 12001-12004 12006-12009 1200"),
     (
         Meaning(PermissionDenied),
@@ -119,7 +106,7 @@ CONTRACT_CODES: Mapping[str, Meaning] = _table(
     (Meaning(VenueUnavailable), "1001 1056-1060 1077-1080 1431"),
     (Meaning(VenueUnavailable, lost=True), "1000 1002 1003 1005 1108"),
 )
-SOCKET_CODES: Mapping[str, Meaning] = _table(
+SOCKET_CODES: Mapping[str, Meaning] = code_table(
     (Meaning(AuthenticationError), "2001-2003 2013"),
     (Meaning(RateLimited), "2004 2030"),
     (Meaning(PermissionDenied), "2007"),
@@ -127,7 +114,7 @@ SOCKET_CODES: Mapping[str, Meaning] = _table(
     (Meaning(VenueUnavailable), "1006"),
 )
 """`err-code` of the derivatives' private sockets."""
-SPOT_SOCKET_CODES: Mapping[str, Meaning] = _table(
+SPOT_SOCKET_CODES: Mapping[str, Meaning] = code_table(
     (Meaning(RateLimited), "429 4000"),
     (Meaning(PermissionDenied), "2000"),
     (Meaning(AuthenticationError), "2002"),

@@ -24,7 +24,7 @@ from astra.errors import (
     VenueUnavailable,
 )
 from astra.net.http import AnswerLost, Request, Response
-from astra.rest import Failure, Meaning, by_status
+from astra.rest import Failure, Meaning, by_status, code_table
 from astra_kucoin.settings import FUTURES, SPOT
 
 SUCCESS: Final = "200000"
@@ -38,11 +38,7 @@ _WAIT_S: Mapping[str, float] = {"1015": 30.0, "200002": 10.0}
 """Blocks whose length is known and not said."""
 
 
-def _table(*rows: tuple[Meaning, str]) -> Mapping[str, Meaning]:
-    return {code: meaning for meaning, codes in rows for code in codes.split()}
-
-
-_COMMON: Mapping[str, Meaning] = _table(
+_COMMON: Mapping[str, Meaning] = code_table(
     (Meaning(AuthenticationError), "400001 400003 400004 400005"),
     (Meaning(AuthenticationError, retryable=True), STALE_TIMESTAMP),
     (
@@ -58,7 +54,7 @@ _COMMON: Mapping[str, Meaning] = _table(
     (Meaning(VenueUnavailable, lost=True), "500000 230005 503 408000"),
     (Meaning(VenueError), "404 401000"),
 )
-_SPOT: Mapping[str, Meaning] = _table(
+_SPOT: Mapping[str, Meaning] = code_table(
     (Meaning(PermissionDenied), "200009"),
     (Meaning(InsufficientFunds), "200004 102421 210021 230003 260100"),
     (Meaning(InvalidOrder, rule="price-range"), "400370 400760 400330 102429"),
@@ -69,7 +65,7 @@ _SPOT: Mapping[str, Meaning] = _table(
     (Meaning(VenueError, retryable=True), "102428"),
     (Meaning(VenueUnavailable), "200001 200002 600203"),
 )
-_FUTURES: Mapping[str, Meaning] = _table(
+_FUTURES: Mapping[str, Meaning] = code_table(
     (Meaning(InsufficientFunds), "300003 200005 330008"),
     (Meaning(InvalidOrder), "300000 300007 300011 300012 300016 330005 330012 300009 100001 300005 300014"),
     (Meaning(InvalidOrder, rule="max-orders"), "300001 300004"),
@@ -78,7 +74,7 @@ _FUTURES: Mapping[str, Meaning] = _table(
     (Meaning(RateLimited), "200002"),
 )
 CODES: Mapping[str, Mapping[str, Meaning]] = {SPOT: {**_COMMON, **_SPOT}, FUTURES: {**_COMMON, **_FUTURES}}
-_OF_COMMANDS: Mapping[str, Meaning] = _table((Meaning(InvalidOrder), "102411 102425 400400"))
+_OF_COMMANDS: Mapping[str, Meaning] = code_table((Meaning(InvalidOrder), "102411 102425 400400"))
 """Bad parameters: of an order, they make it an invalid one."""
 _WORDS: tuple[tuple[str, Meaning], ...] = (
     ("order_not_exist", Meaning(OrderNotFound)),

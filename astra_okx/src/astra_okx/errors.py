@@ -6,7 +6,7 @@ HTTP status. Source: docs-v5, "Error code".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
@@ -24,7 +24,7 @@ from astra.errors import (
     VenueUnavailable,
 )
 from astra.net.http import Request, Response
-from astra.rest import Failure, Meaning, by_status
+from astra.rest import Failure, Meaning, by_status, code_table
 
 WINDOW_S = 2.0
 """The venue's windows: a refusal for too many requests names no time."""
@@ -36,17 +36,7 @@ ALREADY_CANCELING = "51410"
 """The cancel is under way already: accepted."""
 
 
-def _table(*rows: tuple[Meaning, str]) -> Mapping[str, Meaning]:
-    return {code: meaning for meaning, codes in rows for code in _codes(codes.split())}
-
-
-def _codes(words: Iterable[str]) -> Iterable[str]:
-    for word in words:
-        first, _, last = word.partition("-")
-        yield from (str(code) for code in range(int(first), int(last or first) + 1))
-
-
-CODES: Mapping[str, Meaning] = _table(
+CODES: Mapping[str, Meaning] = code_table(
     (Meaning(AuthenticationError), "50101 50103-50107 50111-50114 50119 60004-60007 60009 60011 60024 60032 4001 4007"),
     (Meaning(AuthenticationError, retryable=True), STALE_TIMESTAMP),
     (

@@ -1,9 +1,9 @@
 """Venues of one or several API families: who trades what, and what all of them are asked for.
 
-A *family* is a part of a venue's trading API that is spoken to in one way, with one account: some venues have four, some
-one for all their products. A venue names the family of each product; orders go to the family of their market, questions
-about an account to all families at the same time. Hooks that no family of a venue implements are not hooks of the
-venue, and what each product offers can be read from the classes (`FamilyVenue.offers`).
+A *family* is a part of a venue's trading API that is spoken to in one way, with one account: some venues have four,
+some one for all their products. A venue names the family of each product; orders go to the family of their market,
+questions about an account to all families at the same time. Hooks that no family of a venue implements are not hooks of
+the venue, and what each product offers can be read from the classes (`FamilyVenue.offers`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from astra.errors import (
     AuthenticationError,
     MarketNotFound,
     OrderNotFound,
+    OrderOutcomeUnknown,
     PermissionDenied,
     StreamClosed,
     UnsupportedOperation,
@@ -43,6 +44,7 @@ from astra.models.orders import (
 )
 from astra.models.protocols import Host
 from astra.net.clock import VenueClock
+from astra.net.http import AnswerLost
 from astra.net.ratelimit import RateLimiter
 from astra.rest import Placement, RestApi
 from astra.streams.feed import Channel, HistorySource
@@ -249,6 +251,29 @@ class FamilyTrading:
         return await self.get(market, OrderRef(client_order_id=client_order_id), credentials)
 
     # -- tools --------------------------------------------------------------------------------------------------
+
+    def unknown(
+        self, operation: str, market: Market, ref: OrderRef, lost: AnswerLost | VenueError
+    ) -> OrderOutcomeUnknown:
+        """That it is not known what became of one order, for the same reason as `lost`."""
+        return OrderOutcomeUnknown(
+            lost.message,
+            exchange=self.exchange,
+            market=market.symbol,
+            operation=operation,
+            client_order_id=ref.client_order_id,
+            order_id=ref.id,
+            code=lost.code,
+        )
+
+    async def after(self, operation: str, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
+        """The order as it stands after a command that was accepted, where the answer does not say. Raises
+        `OrderOutcomeUnknown` when it cannot be asked for."""
+        try:
+            return await self.get(market, ref, credentials)
+        except VenueError as error:
+            lost = AnswerLost(f"accepted, but the order could not be asked for: {error.message}", code=error.code)
+            raise self.unknown(operation, market, ref, lost) from error
 
     def options(self, order: OrderRequest, **allowed: bool) -> Any:
         """The order's own options as `options_model`; those that are not `allowed` here must not be set."""

@@ -7,7 +7,7 @@ requests look like. Everything else that REST APIs of venues share is here.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from enum import Enum
 from typing import Any, Generic, TypeVar
@@ -95,6 +95,18 @@ class Meaning(msgspec.Struct, frozen=True):
     """A command may have been carried out all the same: its outcome is not known."""
     retryable: bool | None = None
     """Overrides what the class says."""
+
+
+def code_table(*rows: tuple[Meaning, str]) -> Mapping[str, Meaning]:
+    """Code -> meaning, from rows of a meaning and its codes with spaces between. `50103-50107` are five of them."""
+    return {code: meaning for meaning, codes in rows for word in codes.split() for code in _codes(word)}
+
+
+def _codes(word: str) -> Iterable[str]:
+    first, _, last = word.partition("-")
+    if first.isdigit() and last.isdigit():
+        return [str(code) for code in range(int(first), int(last) + 1)]
+    return [word]
 
 
 class Failure(msgspec.Struct, frozen=True):

@@ -156,15 +156,7 @@ class BinanceTrading(FamilyTrading):
         wire = msgspec.json.encode([ref.client_order_id if ref.id is None else self.numeric(ref.id) for ref in refs])
 
         def unknown(ref: OrderRef, lost: AnswerLost | OrderOutcomeUnknown) -> Exception:
-            return OrderOutcomeUnknown(
-                lost.message,
-                exchange=self.exchange,
-                market=market.symbol,
-                operation="cancel_orders",
-                client_order_id=ref.client_order_id,
-                order_id=ref.id,
-                code=lost.code,
-            )
+            return self.unknown("cancel_orders", market, ref, lost)
 
         try:
             body = await self.rest.command(
@@ -199,14 +191,7 @@ class BinanceTrading(FamilyTrading):
         return self._unknown(error, market, order) if isinstance(error, AnswerLost) else error
 
     def _unknown(self, lost: AnswerLost | OrderOutcomeUnknown, market: Market, order: OrderRequest) -> Exception:
-        return OrderOutcomeUnknown(
-            lost.message,
-            exchange=self.exchange,
-            market=market.symbol,
-            operation="place_orders",
-            client_order_id=order.client_order_id,
-            code=lost.code,
-        )
+        return self.unknown("place_orders", market, OrderRef(client_order_id=order.client_order_id), lost)
 
     async def fills_of(
         self,

@@ -333,21 +333,8 @@ class AdvancedTrading(FamilyTrading):
         )
         verdicts = {row.order_id: row for row in answer.results}
         if missing := [order_id for order_id in order_ids if order_id not in verdicts]:
-            raise self._unknown(operation, market, ref, AnswerLost(f"the answer leaves out {', '.join(missing)}"))
+            raise self.unknown(operation, market, ref, AnswerLost(f"the answer leaves out {', '.join(missing)}"))
         return [verdicts[order_id] for order_id in order_ids]
-
-    def _unknown(
-        self, operation: str, market: Market, ref: OrderRef, lost: AnswerLost | OrderOutcomeUnknown
-    ) -> OrderOutcomeUnknown:
-        return OrderOutcomeUnknown(
-            lost.message,
-            exchange=self.exchange,
-            market=market.symbol,
-            operation=operation,
-            client_order_id=ref.client_order_id,
-            order_id=ref.id,
-            code=lost.code,
-        )
 
     async def _after(
         self, operation: str, market: Market, ref: OrderRef, order_id: str, credentials: Credentials
@@ -357,7 +344,7 @@ class AdvancedTrading(FamilyTrading):
             return await self.get(market, OrderRef(id=order_id), credentials)
         except VenueError as error:
             lost = AnswerLost(f"accepted, but the order could not be asked for: {error.message}", code=error.code)
-            raise self._unknown(operation, market, ref, lost) from error
+            raise self.unknown(operation, market, ref, lost) from error
 
     async def cancel_batch(
         self, market: Market, refs: Sequence[OrderRef], credentials: Credentials
@@ -377,7 +364,7 @@ class AdvancedTrading(FamilyTrading):
                     [ids[place] for place in few], market, credentials, "cancel_orders", refs[few[0]]
                 )
             except OrderOutcomeUnknown as lost:
-                results |= {place: self._unknown("cancel_orders", market, refs[place], lost) for place in few}
+                results |= {place: self.unknown("cancel_orders", market, refs[place], lost) for place in few}
                 continue
             except VenueError as error:
                 results |= dict.fromkeys(few, error)

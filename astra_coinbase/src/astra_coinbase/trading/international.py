@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from astra.errors import OrderNotFound, OrderOutcomeUnknown, VenueError
+from astra.errors import OrderNotFound, VenueError
 from astra.families import FamilyTrading, in_order
 from astra.models.accounts import Balance, Fees, Position
 from astra.models.credentials import Credentials
@@ -296,19 +296,15 @@ class InternationalTrading(FamilyTrading):
                 canceled.append(await self.get(market, OrderRef(id=order.id), credentials))
             except VenueError as error:
                 lost = AnswerLost(f"accepted, but an order could not be asked for: {error.message}", code=error.code)
-                raise self._unknown(market, order, lost) from error
+                raise self.unknown(
+                    "cancel_all_orders",
+                    market,
+                    OrderRef(id=order.id)
+                    if order.client_order_id is None
+                    else OrderRef(client_order_id=order.client_order_id),
+                    lost,
+                ) from error
         return [order for order in canceled if not order.status.is_open]
-
-    def _unknown(self, market: Market, order: Order, lost: AnswerLost) -> OrderOutcomeUnknown:
-        return OrderOutcomeUnknown(
-            lost.message,
-            exchange=self.exchange,
-            market=market.symbol,
-            operation="cancel_all_orders",
-            client_order_id=order.client_order_id,
-            order_id=order.id,
-            code=lost.code,
-        )
 
     async def amend(self, market: Market, ref: OrderRef, change: OrderChange, credentials: Credentials) -> Order:
         """The venue wants amount and flags with every change: what stays is asked for before."""

@@ -56,19 +56,6 @@ class HtxTrading(FamilyTrading):
 
     # -- placing ------------------------------------------------------------------------------------------------
 
-    def _lost(
-        self, operation: str, market: Market, ref: OrderRef, lost: AnswerLost | OrderOutcomeUnknown
-    ) -> OrderOutcomeUnknown:
-        return OrderOutcomeUnknown(
-            lost.message,
-            exchange=self.exchange,
-            market=market.symbol,
-            operation=operation,
-            client_order_id=ref.client_order_id,
-            order_id=ref.id,
-            code=lost.code,
-        )
-
     async def _place_rows(
         self,
         orders: Sequence[tuple[Market, OrderRequest]],
@@ -95,7 +82,7 @@ class HtxTrading(FamilyTrading):
                     results.append(acknowledged(market, order, outcome, None))
                 elif isinstance(outcome, AnswerLost):
                     ref = OrderRef(client_order_id=order.client_order_id)
-                    results.append(self._lost("place_orders", market, ref, outcome))
+                    results.append(self.unknown("place_orders", market, ref, outcome))
                 else:
                     results.append(outcome)
         return results
@@ -118,7 +105,7 @@ class HtxTrading(FamilyTrading):
             return await self.get(market, ref, credentials)
         except VenueError as error:
             lost = AnswerLost(f"accepted, but the order could not be asked for: {error.message}", code=error.code)
-            raise self._lost(operation, market, ref, lost) from error
+            raise self.unknown(operation, market, ref, lost) from error
 
     async def _after_batch(
         self, market: Market, refs: Sequence[OrderRef], outcomes: Sequence[Exception | None], credentials: Credentials
@@ -127,7 +114,7 @@ class HtxTrading(FamilyTrading):
         results: list[Order | Exception] = []
         for ref, outcome in zip(refs, outcomes, strict=True):
             if isinstance(outcome, AnswerLost | OrderOutcomeUnknown):
-                results.append(self._lost("cancel_orders", market, ref, outcome))
+                results.append(self.unknown("cancel_orders", market, ref, outcome))
             elif outcome is not None:
                 results.append(outcome)
             else:

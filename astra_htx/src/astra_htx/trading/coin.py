@@ -202,7 +202,7 @@ class CoinTrading(HtxTrading):
         except msgspec.DecodeError as error:
             lost = AnswerLost(f"the answer to a placement has another shape: {error}")
             ref = OrderRef(client_order_id=order.client_order_id)
-            raise self._lost("place_order", market, ref, lost) from None
+            raise self.unknown("place_order", market, ref, lost) from None
         return acknowledged(market, order, ident, None)
 
     async def place_batch(
@@ -327,7 +327,7 @@ class CoinTrading(HtxTrading):
         """The venue acknowledges, refusals hide in the answer; what became of the order is asked for."""
         (outcome,) = await self._cancel_rows(market, [ref], credentials, "cancel_order")
         if isinstance(outcome, AnswerLost | OrderOutcomeUnknown):
-            raise self._lost("cancel_order", market, ref, outcome)
+            raise self.unknown("cancel_order", market, ref, outcome)
         if outcome is not None:
             raise outcome
         return await self._after("cancel_order", market, ref, credentials)

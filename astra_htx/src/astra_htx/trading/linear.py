@@ -126,7 +126,7 @@ class LinearTrading(HtxTrading):
             return _decode_ids(answer).data
         except msgspec.DecodeError as error:
             lost = AnswerLost(f"the answer has another shape: {error}")
-            raise self._lost(operation, market, ref, lost) from None
+            raise self.unknown(operation, market, ref, lost) from None
 
     async def place_batch(
         self, orders: Sequence[tuple[Market, OrderRequest]], credentials: Credentials

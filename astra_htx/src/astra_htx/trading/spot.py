@@ -189,7 +189,7 @@ class SpotTrading(HtxTrading):
         except msgspec.DecodeError as error:
             lost = AnswerLost(f"the answer to a placement has another shape: {error}")
             ref = OrderRef(client_order_id=order.client_order_id)
-            raise self._lost("place_order", market, ref, lost) from None
+            raise self.unknown("place_order", market, ref, lost) from None
 
     async def place_batch(
         self, orders: Sequence[tuple[Market, OrderRequest]], credentials: Credentials
@@ -285,7 +285,7 @@ class SpotTrading(HtxTrading):
         ident = self.order_number(ref)
         (outcome,) = await self._cancel_rows(market, [ref], credentials, "cancel_order", ident is not None)
         if isinstance(outcome, AnswerLost | OrderOutcomeUnknown):
-            raise self._lost("cancel_order", market, ref, outcome)
+            raise self.unknown("cancel_order", market, ref, outcome)
         if outcome is not None:
             raise outcome
         return await self._after("cancel_order", market, ref, credentials)

@@ -379,7 +379,7 @@ class SpotTrading(FamilyTrading):
         try:
             count = await self._cancel_together(market, refs, credentials, "cancel_orders")
         except OrderOutcomeUnknown as lost:
-            return [self._unknown(market, ref, lost) for ref in refs]
+            return [self.unknown("cancel_orders", market, ref, lost) for ref in refs]
         except VenueError as refused:
             return [refused] * len(refs)
         remembered = [self._known(ref, credentials) for ref in refs]
@@ -404,21 +404,10 @@ class SpotTrading(FamilyTrading):
         except OrderNotFound as error:
             return error
         except VenueError as error:
-            return self._unknown(market, ref, error)
+            return self.unknown("cancel_orders", market, ref, error)
         if order.status is OrderStatus.FILLED:
             return self._not_found(ref)
         return order
-
-    def _unknown(self, market: Market, ref: OrderRef, error: VenueError) -> OrderOutcomeUnknown:
-        return OrderOutcomeUnknown(
-            error.message,
-            exchange=self.exchange,
-            market=market.symbol,
-            operation="cancel_orders",
-            client_order_id=ref.client_order_id,
-            order_id=ref.id,
-            code=error.code,
-        )
 
     async def _cancel_together(
         self, market: Market, refs: Sequence[OrderRef], credentials: Credentials, operation: str

@@ -6,8 +6,7 @@ A token opens the connection and is the log-in. Nothing is told on subscribing; 
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar, Final
 
@@ -19,22 +18,19 @@ from astra.models.markets import Market
 from astra.models.orders import Fill, Order, OrderStatus, OrderType
 from astra.models.trades import Side
 from astra.rest import Recent
-from astra.streams.feed import AccountInput, Channel, Endpoint, Frame, Outlet, Payload, Session, Ticket
+from astra.streams.accounts import AccountSession, MarketOf
+from astra.streams.feed import Channel, Endpoint, Frame, Outlet, Payload, Ticket
 from astra.trading.native import NetSides, average_of, decimal_or_none, make_fill, make_order
 from astra_kucoin.markets import asset_of
 from astra_kucoin.settings import FUTURES, SPOT
 from astra_kucoin.trading.rows import STOP_PREFIX, ZERO, Notes, PositionRow, kind_of, ms_of
 
-logger = logging.getLogger(__name__)
-
 PING: Final = '{"id":"ping","type":"ping"}'
-_MAX_REPORTED: Final = 1000
 _MAX_TALLIES: Final = 10_000
 ORDERS: Final = frozenset({"orderChange", "symbolOrderChange"})
 STOPS: Final = "stopOrder"
 BAD_TOKEN: Final = frozenset({"401", "4001"})
 FORBIDDEN: Final = "403"
-MarketOf = Callable[[str], Market | None]
 _STATES: Mapping[str, OrderStatus] = {
     "match": OrderStatus.PARTIALLY_FILLED,
     "filled": OrderStatus.FILLED,
@@ -215,27 +211,19 @@ class _Tally(msgspec.Struct):
         return average_of(self.size, self.worth) if inverse else average_of(self.worth, self.size)
 
 
-class AccountSession(Session):
-    """One account on one connection; several topics, which together are one channel of Astra's.
-
-    An event of a market that is not loaded is not delivered: the venue object is told (it reloads the market list),
-    and the subscription counts as interrupted, so that the account is reconciled by REST.
-    """
+class ClassicAccountSession(AccountSession):
+    """One account on one connection; several topics, which together are one channel of Astra's."""
 
     topics: ClassVar[Sequence[str]]
 
     def __init__(
         self, endpoint: Endpoint, outlet: Outlet, ticket: Ticket | None, market_of: MarketOf, notes: Notes
     ) -> None:
-        super().__init__(endpoint, outlet, ticket)
-        self._market_of = market_of
+        super().__init__(endpoint, outlet, ticket, market_of)
         self._notes = notes
         self._welcome = False
-        self._channel: Channel | None = None
-        self._input: AccountInput | None = None
         self._last_id = 0
         self._unanswered: set[str] = set()
-        self._reported: set[str] = set()
         self._tallies: Recent[str, _Tally] = Recent(_MAX_TALLIES)
 
     # -- out ----------------------------------------------------------------------------------------------------
@@ -245,15 +233,13 @@ class AccountSession(Session):
         return self._welcome
 
     def subscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
-        for channel in channels:
-            self._channel = channel
-            self._input = self.outlet.account(channel)
+        self.join(channels)
         frames = [self._frame("subscribe", topic) for topic in self.topics]
         self._unanswered = {ident for ident, _ in frames}
         return [frame for _, frame in frames]
 
     def unsubscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
-        self._channel = self._input = None
+        self.leave()
         self._unanswered = set()
         return [self._frame("unsubscribe", topic)[1] for topic in self.topics]
 
@@ -270,9 +256,7 @@ class AccountSession(Session):
         frame = _decode_frame(payload)
         if frame.type == "message":
             if self._input is not None:
-                events = list(self._events(frame))
-                if events:
-                    self._input.events(events)
+                self.tell(self._events(frame))
         elif frame.type == "welcome":
             self._welcome = True
         elif frame.type == "ack":
@@ -310,20 +294,9 @@ class AccountSession(Session):
         elif frame.subject == STOPS:
             yield from self._stop_events(_decode_stop(frame.data))
 
-    def _market(self, native_symbol: str) -> Market | None:
-        market = self._market_of(native_symbol)
-        if market is None and native_symbol not in self._reported:
-            logger.warning("%s: an event of the unknown market %s", self.endpoint.name, native_symbol)
-            if len(self._reported) >= _MAX_REPORTED:
-                self._reported.clear()
-            self._reported.add(native_symbol)
-            if self._input is not None:
-                self._input.interrupted(f"an event named the market {native_symbol}, which is not loaded")
-        return market
-
     def _order_events(self, row: OrderEvent) -> Iterator[AccountEvent]:
         """An order as it stands, after the fill that the event is about, if there is one."""
-        market = self._market(row.symbol)
+        market = self.market(row.symbol)
         if market is None:
             return
         matched = row.matched
@@ -352,7 +325,7 @@ class AccountSession(Session):
         return tally.average(inverse=market.is_inverse)
 
     def _stop_events(self, row: StopEvent) -> Iterator[AccountEvent]:
-        market = self._market(row.symbol)
+        market = self.market(row.symbol)
         if market is None:
             return
         note = self._notes.stops.get(row.order_id)
@@ -384,7 +357,7 @@ class AccountSession(Session):
         )
 
 
-class SpotAccountSession(AccountSession):
+class SpotAccountSession(ClassicAccountSession):
     """Orders and fills, conditional orders, balances of spot."""
 
     topics = ("/spotMarket/tradeOrdersV2", "/spotMarket/advancedOrders", "/account/balance")
@@ -404,7 +377,7 @@ class SpotAccountSession(AccountSession):
             )
 
 
-class FuturesAccountSession(AccountSession):
+class FuturesAccountSession(ClassicAccountSession):
     """Orders and fills, conditional orders, balances, positions of futures."""
 
     topics = (
@@ -428,7 +401,7 @@ class FuturesAccountSession(AccountSession):
 
     def _position_events(self, row: PositionRow) -> Iterator[AccountEvent]:
         """Frames without a contract tell a mark price, of nobody knows which position."""
-        market = self._market(row.symbol) if row.symbol and row.current_qty is not None else None
+        market = self.market(row.symbol) if row.symbol and row.current_qty is not None else None
         if market is None:
             return
         if row.is_net:

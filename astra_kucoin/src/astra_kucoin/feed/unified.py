@@ -8,7 +8,7 @@ Nothing is told on subscribing; what stands is asked for by REST.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -18,7 +18,8 @@ from astra.models.accounts import AccountEvent
 from astra.models.credentials import ApiKey
 from astra.models.markets import Market
 from astra.models.orders import OrderStatus
-from astra.streams.feed import AccountInput, Channel, Endpoint, Frame, Outlet, Payload, Session, Ticket
+from astra.streams.accounts import AccountSession, MarketOf
+from astra.streams.feed import Channel, Endpoint, Frame, Outlet, Payload, Ticket
 from astra.trading.native import NetSides
 from astra_kucoin.feed.markets import WELCOME
 from astra_kucoin.settings import FUTURES, SPOT
@@ -26,7 +27,6 @@ from astra_kucoin.signing import login
 from astra_kucoin.trading.unified_rows import TRADE_TYPES, TRIGGERED, BalanceRow, FillRow, HeldRow, OrderRow
 
 logger = logging.getLogger(__name__)
-MarketOf = Callable[[str], Market | None]
 LOGIN_ID: Final = "login"
 _MAX_REPORTED: Final = 1000
 CHANNELS: Mapping[str, Sequence[tuple[str, str]]] = {
@@ -117,7 +117,7 @@ def read(kind: type[R], names: Mapping[str, str], keys: Mapping[str, Any]) -> R:
     return msgspec.convert({long: keys[short] for short, long in names.items() if short in keys}, kind)
 
 
-class UnifiedAccountSession(Session):
+class UnifiedAccountSession(AccountSession):
     """One product of a unified account on one connection."""
 
     def __init__(
@@ -129,18 +129,14 @@ class UnifiedAccountSession(Session):
         market_of: MarketOf,
         key: ApiKey,
     ) -> None:
-        super().__init__(endpoint, outlet, ticket)
+        super().__init__(endpoint, outlet, ticket, market_of)
         self._product = product
-        self._market_of = market_of
         self._key = key
         self._now_ms = 0
         self._logged_in = False
         self._failure: VenueError | None = None
-        self._channel: Channel | None = None
-        self._input: AccountInput | None = None
         self._last_id = 0
         self._unanswered: set[str] = set()
-        self._reported: set[str] = set()
         self._sides = NetSides()
 
     # -- out ----------------------------------------------------------------------------------------------------
@@ -159,15 +155,13 @@ class UnifiedAccountSession(Session):
             for channel in channels:
                 self.outlet.refused(channel, self._failure)
             return ()
-        for channel in channels:
-            self._channel = channel
-            self._input = self.outlet.account(channel)
+        self.join(channels)
         frames = [self._frame("subscribe", *names) for names in CHANNELS[self._product]]
         self._unanswered = {ident for ident, _ in frames}
         return [frame for _, frame in frames]
 
     def unsubscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
-        self._channel = self._input = None
+        self.leave()
         self._unanswered = set()
         return [self._frame("unsubscribe", *names)[1] for names in CHANNELS[self._product]]
 
@@ -209,19 +203,9 @@ class UnifiedAccountSession(Session):
             elif not self._unanswered:
                 self.outlet.acknowledged([self._channel])
 
-    def _market(self, native_symbol: str) -> Market | None:
+    def market(self, native_symbol: str) -> Market | None:
         """None for the other product's: spot's symbols have a hyphen."""
-        if ("-" in native_symbol) is not (self._product == SPOT):
-            return None
-        market = self._market_of(native_symbol)
-        if market is None and native_symbol not in self._reported:
-            logger.warning("%s: an event of the unknown market %s", self.endpoint.name, native_symbol)
-            if len(self._reported) >= _MAX_REPORTED:
-                self._reported.clear()
-            self._reported.add(native_symbol)
-            if self._input is not None:
-                self._input.interrupted(f"an event named the market {native_symbol}, which is not loaded")
-        return market
+        return super().market(native_symbol) if ("-" in native_symbol) is (self._product == SPOT) else None
 
     def _events(self, channel: str, data: msgspec.Raw) -> Iterator[AccountEvent]:
         keys = _decode_keys(data)
@@ -230,21 +214,21 @@ class UnifiedAccountSession(Session):
                 yield from self._order_events(read(OrderRow, ORDER, keys))
         elif channel == "execution":
             fill = read(FillRow, FILL, keys)
-            market = self._market(fill.symbol)
+            market = self.market(fill.symbol)
             if market is not None:
                 yield fill.fill(market)
         elif channel == "balance":
             yield read(BalanceRow, BALANCE, keys).as_balance()
         elif channel == "positionAll":
             held = read(HeldRow, POSITION, keys)
-            market = self._market(held.symbol)
+            market = self.market(held.symbol)
             if market is not None:
                 yield from self._sides.closed(market, held.lots)
                 if held.lots:
                     yield held.position(market)
 
     def _order_events(self, row: OrderRow) -> Iterator[AccountEvent]:
-        market = self._market(row.symbol)
+        market = self.market(row.symbol)
         if market is None:
             return
         order = row.order(market)

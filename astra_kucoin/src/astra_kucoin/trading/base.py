@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
-from astra.errors import OrderNotFound, OrderOutcomeUnknown, VenueError
+from astra.errors import OrderNotFound, VenueError
 from astra.families import FamilyTrading, in_order
 from astra.models.credentials import Credentials
 from astra.models.markets import Market
 from astra.models.orders import Fill, Order, OrderOptions, OrderRef, OrderRequest, OrderStatus
-from astra.net.http import AnswerLost
 from astra.rest import Placement
 from astra.trading.checks import ClientIdRule, ClientIdsUnique
 from astra.venue import MarketTable
@@ -64,28 +63,6 @@ class KucoinTrading(FamilyTrading):
         """Remember what the streams do not tell of a conditional order."""
         if order.client_order_id is not None and order.type.is_conditional:
             self.notes.stops[order_id] = StopNote(order.client_order_id, order.type)
-
-    def unknown(
-        self, operation: str, market: Market, ref: OrderRef, lost: AnswerLost | OrderOutcomeUnknown | VenueError
-    ) -> OrderOutcomeUnknown:
-        """That it is not known what became of one order."""
-        return OrderOutcomeUnknown(
-            lost.message,
-            exchange=self.exchange,
-            market=market.symbol,
-            operation=operation,
-            client_order_id=ref.client_order_id,
-            order_id=ref.id,
-            code=lost.code,
-        )
-
-    async def after(self, operation: str, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
-        """The order as it stands after a command that was accepted."""
-        try:
-            return await self.get(market, ref, credentials)
-        except VenueError as error:
-            lost = AnswerLost(f"accepted, but the order could not be asked for: {error.message}", code=error.code)
-            raise self.unknown(operation, market, ref, lost) from error
 
     async def canceled_of(
         self, operation: str, market: Market, orders: Sequence[Order], credentials: Credentials

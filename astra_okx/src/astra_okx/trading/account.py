@@ -158,7 +158,7 @@ class OkxTrading(FamilyTrading):
 
             def unknown(place: int, lost: AnswerLost | OrderOutcomeUnknown, few: Any = few) -> Exception:
                 market, order = few[place]
-                return self._unknown("place_orders", market, OrderRef(client_order_id=order.client_order_id), lost)
+                return self.unknown("place_orders", market, OrderRef(client_order_id=order.client_order_id), lost)
 
             answers = await self._rows(
                 "trade/batch-orders",
@@ -216,19 +216,6 @@ class OkxTrading(FamilyTrading):
             refusal = row_error(self.exchange, verdict)
             results.append(unknown(place, refusal) if isinstance(refusal, AnswerLost) else refusal)
         return results
-
-    def _unknown(
-        self, operation: str, market: Market, ref: OrderRef, lost: AnswerLost | OrderOutcomeUnknown
-    ) -> OrderOutcomeUnknown:
-        return OrderOutcomeUnknown(
-            lost.message,
-            exchange=self.exchange,
-            market=market.symbol,
-            operation=operation,
-            client_order_id=ref.client_order_id,
-            order_id=ref.id,
-            code=lost.code,
-        )
 
     # -- looking ------------------------------------------------------------------------------------------------
 
@@ -376,7 +363,7 @@ class OkxTrading(FamilyTrading):
                 client_order_id=ref.client_order_id,
                 order_id=ref.id,
             )
-        return await self._after("cancel_order", market, ref, credentials)
+        return await self.after("cancel_order", market, ref, credentials)
 
     async def _found(self, market: Market, ref: OrderRef, credentials: Credentials) -> OrderRef:
         """Under which id an order is canceled. Of a client order id it is not known whether its order is a conditional
@@ -396,14 +383,6 @@ class OkxTrading(FamilyTrading):
         if not ref.id.isascii() or not ref.id.isdigit():
             raise BadRequest(f"{ref.id!r} is no order id of OKX: those are whole numbers, or algo:<number>")
         return body | {"ordId": ref.id}
-
-    async def _after(self, operation: str, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
-        """The order as it stands after a command that was accepted."""
-        try:
-            return await self.get(market, ref, credentials)
-        except VenueError as error:
-            lost = AnswerLost(f"accepted, but the order could not be asked for: {error.message}", code=error.code)
-            raise self._unknown(operation, market, ref, lost) from error
 
     async def cancel_batch(
         self, market: Market, refs: Sequence[OrderRef], credentials: Credentials
@@ -425,7 +404,7 @@ class OkxTrading(FamilyTrading):
                 results[place] = answer
                 continue
             try:
-                results[place] = await self._after("cancel_orders", market, found[place], credentials)
+                results[place] = await self.after("cancel_orders", market, found[place], credentials)
             except OrderOutcomeUnknown as error:
                 results[place] = error
         return [results[place] for place in sorted(results)]
@@ -456,7 +435,7 @@ class OkxTrading(FamilyTrading):
         for start in range(0, len(rows), most):
 
             def unknown(place: int, lost: AnswerLost | OrderOutcomeUnknown, start: int = start) -> Exception:
-                return self._unknown(operation, market, refs[start + place], lost)
+                return self.unknown(operation, market, refs[start + place], lost)
 
             few = rows[start : start + most]
             results += await self._rows(path, few, credentials, [market] * len(few), operation, unknown)
@@ -491,7 +470,7 @@ class OkxTrading(FamilyTrading):
             order_id=ref.id,
             expires=True,
         )
-        return await self._after("amend_order", market, ref, credentials)
+        return await self.after("amend_order", market, ref, credentials)
 
     async def keep_alive_orders(self, market: Market | None, timeout_s: float, credentials: Credentials) -> None:
         """Of all orders of the account, conditional ones excepted; 10 to 120 s."""

@@ -89,8 +89,7 @@ class _TradeTap(_Tap):
         self._alias = False
 
     def attached(self) -> None:
-        assert isinstance(self.topic, TradeTopic)
-        self._alias = self.topic.symbol != self.symbol
+        self._alias = isinstance(self.topic, TradeTopic) and self.topic.symbol != self.symbol
 
     def put(self, item: Any) -> None:
         self._stream._put(msgspec.structs.replace(item, market=self.symbol) if self._alias else item)
