@@ -358,8 +358,9 @@ async def test_streams_left_open_end_when_the_object_is_closed(site: Any) -> Non
     def hub_of(venue: Any) -> Hub:
         if not hasattr(venue, "kept"):
             nothing: Any = None
+            feed: Any = SimpleNamespace(origin=lambda market: market)
             venue.kept = Hub(
-                exchange="ALPHA", feed=nothing, history=nothing, host=venue.host, transport=SimpleNamespace
+                exchange="ALPHA", feed=feed, history=nothing, host=venue.host, transport=SimpleNamespace
             )
             venue.kept.pool = SimpleNamespace(want=lambda topic: None, drop=lambda channel: None)
         kept: Hub = venue.kept
