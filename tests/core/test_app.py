@@ -359,9 +359,7 @@ async def test_streams_left_open_end_when_the_object_is_closed(site: Any) -> Non
         if not hasattr(venue, "kept"):
             nothing: Any = None
             feed: Any = SimpleNamespace(origin=lambda market: market)
-            venue.kept = Hub(
-                exchange="ALPHA", feed=feed, history=nothing, host=venue.host, transport=SimpleNamespace
-            )
+            venue.kept = Hub(exchange="ALPHA", feed=feed, history=nothing, host=venue.host, transport=SimpleNamespace)
             venue.kept.pool = SimpleNamespace(want=lambda topic: None, drop=lambda channel: None)
         kept: Hub = venue.kept
         return kept
