@@ -21,6 +21,7 @@ import pytest
 from astra import Astra, OrderChange, OrderRequest
 from astra.errors import (
     AstraError,
+    InvalidOrder,
     OrderNotFound,
     OrderOutcomeUnknown,
     Outcome,
@@ -187,6 +188,9 @@ async def place(astra: Astra, intent: Intent) -> None:
         except OrderOutcomeUnknown:
             intent.order = await found_out(astra, symbol, intent.name, for_ever=provable)
             intent.unknown += intent.order is None and not provable
+        except InvalidOrder as error:
+            if error.rule != "expire-time":  # it came after its deadline, and the venue says so
+                raise
         except RateLimited as error:
             await anyio.sleep(error.retry_after or 1.0)
         except VenueUnavailable as error:
