@@ -204,7 +204,10 @@ class Server:
             body, then, pause = self.go(int(query["group"]), int(query["frames"]))
         elif parts.path.endswith("/exchangeInfo"):
             mine = [instrument(name) for name in self.markets] if parts.path.startswith("/fapi") else []
-            body = {"timezone": "UTC", "serverTime": 1, "rateLimits": [], "exchangeFilters": [], "symbols": mine}
+            body = {"timezone": "UTC", "serverTime": 1, "exchangeFilters": [], "symbols": mine}
+            # Wide enough for the snapshots of all markets at once: what is measured comes after them.
+            limit = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 10**6}
+            body["rateLimits"] = [limit]
             body |= {"assets": [], "optionContracts": [], "optionAssets": [], "optionSymbols": []}
         elif parts.path.endswith("/depth"):
             body = self.markets[query["symbol"].upper()].depth()
