@@ -6,14 +6,14 @@ before. Source: docs.cdp.coinbase.com, Global Derivatives; the Deribit protocol'
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from astra.errors import AuthenticationError, VenueError
 from astra.models.accounts import AccountEvent
 from astra.models.markets import Market
-from astra.streams.accounts import AccountSession, MarketOf
+from astra.streams.accounts import LoginSession, MarketOf
 from astra.streams.feed import Channel, Endpoint, Frame, Outlet, Payload, Ticket
 from astra.trading.native import NetSides
 from astra_coinbase.errors import CODES
@@ -24,6 +24,7 @@ from astra_coinbase.trading.international_rows import Changes, SummaryRow
 
 LOG_IN, SUBSCRIBE, UNSUBSCRIBE = 1, 2, 3
 CHANGES, PORTFOLIO = "user.changes.any.any.raw", "user.portfolio.any"
+PARTS = (CHANGES, PORTFOLIO)
 SESSION_S = 3000.0
 """How long a log-in lasts."""
 
@@ -31,7 +32,7 @@ _decode_changes = msgspec.json.Decoder(Changes).decode
 _decode_summary = msgspec.json.Decoder(SummaryRow).decode
 
 
-class GatewayAccountSession(AccountSession):
+class GatewayAccountSession(LoginSession):
     """One account's connection."""
 
     def __init__(
@@ -47,8 +48,6 @@ class GatewayAccountSession(AccountSession):
         self._signer = signer
         self._kinds = kinds
         self._sides = NetSides()
-        self._logged_in = False
-        self._failure: VenueError | None = None
 
     # -- out ----------------------------------------------------------------------------------------------------
 
@@ -56,21 +55,12 @@ class GatewayAccountSession(AccountSession):
         token = self._signer.token(now_ms)
         return [request(LOG_IN, "public/auth", grant_type="coinbase_cdp", token=token)]
 
-    @property
-    def ready(self) -> bool:
-        return self._logged_in or self._failure is not None
-
-    def subscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
-        if self._failure is not None:
-            for channel in channels:
-                self.outlet.refused(channel, self._failure)
-            return ()
-        self.join(channels)
-        return [request(SUBSCRIBE, "private/subscribe", channels=[CHANGES, PORTFOLIO])]
+    def subscriptions(self) -> Mapping[str, Frame]:
+        return dict.fromkeys(PARTS, request(SUBSCRIBE, "private/subscribe", channels=PARTS))
 
     def unsubscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
         self.leave()
-        return [request(UNSUBSCRIBE, "private/unsubscribe", channels=[CHANGES, PORTFOLIO])]
+        return [request(UNSUBSCRIBE, "private/unsubscribe", channels=PARTS)]
 
     # -- in -----------------------------------------------------------------------------------------------------
 
@@ -82,21 +72,11 @@ class GatewayAccountSession(AccountSession):
         elif frame.method == "heartbeat":
             self.outlet.send(PING)
         elif frame.id == LOG_IN:
-            self._admitted(frame)
+            self.login_answered(_error(frame.error) if frame.error is not None else None)
         elif frame.id == SUBSCRIBE:
             self._answered(frame)
         elif frame.error is not None and frame.id != PING_ID:
             self.outlet.reconnect(f"the venue refused a request: {frame.error.message}")
-
-    def _admitted(self, frame: RpcFrame) -> None:
-        if frame.error is None:
-            self._logged_in = True
-            return
-        error = _error(frame.error)
-        if isinstance(error, AuthenticationError):
-            self._failure = error  # whoever subscribes is told
-        else:
-            self.outlet.reconnect(str(error))
 
     def _answered(self, frame: RpcFrame) -> None:
         if self._channel is None:
@@ -105,12 +85,13 @@ class GatewayAccountSession(AccountSession):
             error = _error(frame.error)
             self.outlet.refused(self._channel, error, final=isinstance(error, AuthenticationError))
             return
-        missing = {CHANGES, PORTFOLIO} - set(decode_names(frame.result))
+        missing = set(PARTS) - set(decode_names(frame.result))
         if missing:
             reason = f"the venue does not serve {', '.join(sorted(missing))}"
             self.outlet.refused(self._channel, VenueError(reason, exchange="COINBASE"))
-        else:
-            self.outlet.acknowledged([self._channel])
+            return
+        for name in PARTS:
+            self.subscribed(name)
 
     def _events(self, channel: str, data: msgspec.Raw) -> Iterator[AccountEvent]:
         """Trades before the orders that they changed."""

@@ -12,7 +12,7 @@ from astra.errors import AuthenticationError, PermissionDenied, VenueError
 from astra.models.accounts import AccountEvent
 from astra.models.credentials import ApiKey
 from astra.rest import Meaning
-from astra.streams.accounts import AccountSession, MarketOf
+from astra.streams.accounts import LoginSession, MarketOf
 from astra.streams.feed import Channel, Endpoint, Frame, Outlet, Payload, Ticket
 from astra_htx.errors import EXCHANGE, SOCKET_CODES
 from astra_htx.feed.markets import unzipped
@@ -21,7 +21,7 @@ from astra_htx.signing import derivatives_login, host_of
 _OK = 0
 
 
-class PrivateSession(AccountSession, abc.ABC):
+class PrivateSession(LoginSession, abc.ABC):
     """One account on one socket: log-in, then the venue's topics, which together are one channel of Astra's."""
 
     codes: ClassVar[Mapping[str, Meaning]]
@@ -40,9 +40,6 @@ class PrivateSession(AccountSession, abc.ABC):
         self.host, self.path = host_of(f"//{host}"), f"/{path}"
         self._key = key
         self._clock_refused = clock_refused
-        self._logged_in = False
-        self._failure: VenueError | None = None
-        self._unanswered: set[str] = set()
 
     @abc.abstractmethod
     def topics(self) -> Mapping[str, dict[str, Any]]:
@@ -52,18 +49,8 @@ class PrivateSession(AccountSession, abc.ABC):
     def topic_frame(self, verb: str, topic: str, more: Mapping[str, Any]) -> dict[str, Any]:
         """The frame that subscribes (`sub`) or ends (`unsub`) a topic."""
 
-    @property
-    def ready(self) -> bool:
-        return self._logged_in or self._failure is not None
-
-    def subscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
-        if self._failure is not None:
-            for channel in channels:
-                self.outlet.refused(channel, self._failure)
-            return ()
-        self.join(channels)
-        self._unanswered = set(self.topics())
-        return [self._frame("sub", topic, more) for topic, more in self.topics().items()]
+    def subscriptions(self) -> Mapping[str, Frame]:
+        return {topic: self._frame("sub", topic, more) for topic, more in self.topics().items()}
 
     def unsubscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
         self.leave()
@@ -76,23 +63,17 @@ class PrivateSession(AccountSession, abc.ABC):
 
     def _logged(self, error: VenueError | None) -> None:
         """The log-in was answered."""
-        if error is None:
-            self._logged_in = True
-        elif isinstance(error, AuthenticationError | PermissionDenied):
+        if isinstance(error, AuthenticationError | PermissionDenied):
             # The stamp may be the reason, which the venue does not say apart.
             self._clock_refused()
-            self._failure = error  # whoever subscribes is told
-        else:
-            self.outlet.reconnect(str(error))
+        self.login_answered(error)
 
     def _answered(self, verb: str, topic: str, error: VenueError | None) -> None:
         """A subscription was answered."""
         if verb != "sub" or self._channel is None:
             return
         if error is None:
-            self._unanswered.discard(topic)
-            if not self._unanswered:
-                self.outlet.acknowledged([self._channel])
+            self.subscribed(topic)
         elif isinstance(error, AuthenticationError | PermissionDenied):
             self.outlet.refused(self._channel, error)
         else:

@@ -99,14 +99,6 @@ class HtxTrading(FamilyTrading):
 
     # -- cancelling ---------------------------------------------------------------------------------------------
 
-    async def _after(self, operation: str, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
-        """The order as it stands after a command that was accepted."""
-        try:
-            return await self.get(market, ref, credentials)
-        except VenueError as error:
-            lost = AnswerLost(f"accepted, but the order could not be asked for: {error.message}", code=error.code)
-            raise self.unknown(operation, market, ref, lost) from error
-
     async def _after_batch(
         self, market: Market, refs: Sequence[OrderRef], outcomes: Sequence[Exception | None], credentials: Credentials
     ) -> Sequence[Order | Exception]:
@@ -119,7 +111,7 @@ class HtxTrading(FamilyTrading):
                 results.append(outcome)
             else:
                 try:
-                    results.append(await self._after("cancel_orders", market, ref, credentials))
+                    results.append(await self.after("cancel_orders", market, ref, credentials))
                 except OrderOutcomeUnknown as error:
                     results.append(error)
         return results

@@ -330,7 +330,7 @@ class CoinTrading(HtxTrading):
             raise self.unknown("cancel_order", market, ref, outcome)
         if outcome is not None:
             raise outcome
-        return await self._after("cancel_order", market, ref, credentials)
+        return await self.after("cancel_order", market, ref, credentials)
 
     async def cancel_batch(
         self, market: Market, refs: Sequence[OrderRef], credentials: Credentials

@@ -273,7 +273,7 @@ class LinearTrading(HtxTrading):
         ids = self._accepted(answer, "cancel_order", market, ref)
         # The client order id is free again once the order is done.
         found = OrderRef(id=str(ids.order_id)) if ids.order_id else ref
-        return await self._after("cancel_order", market, found, credentials)
+        return await self.after("cancel_order", market, found, credentials)
 
     async def cancel_batch(
         self, market: Market, refs: Sequence[OrderRef], credentials: Credentials

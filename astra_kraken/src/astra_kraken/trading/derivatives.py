@@ -32,6 +32,7 @@ from astra.models.orders import (
     OrderType,
     TimeInForce,
 )
+from astra.net.http import AnswerLost
 from astra.rest import Placement, Value, plain
 from astra.symbols import AssetType
 from astra.trading.checks import native_quantity
@@ -206,7 +207,7 @@ class DerivativesTrading(FamilyTrading):
             try:
                 answer = await self._batch(rows, few[0][0], credentials, "place_orders", [one for _, one in few])
             except OrderOutcomeUnknown as lost:
-                results += [self._lost(market, order, lost.message, lost.code) for market, order in few]
+                results += [self._lost(market, order, lost) for market, order in few]
                 continue
             except VenueError as error:
                 results += [error] * len(few)
@@ -218,13 +219,13 @@ class DerivativesTrading(FamilyTrading):
 
     def _batch_result(self, market: Market, order: OrderRequest, row: CommandStatus | None) -> Order | Exception:
         if row is None:
-            return self._lost(market, order, "the answer to the batch does not have this order", None)
+            return self._lost(market, order, AnswerLost("the answer to the batch does not have this order"))
         code = row.error or row.status
         if code in ACCEPTED:
             return self._placed(market, order, row)
         meaning = derivatives_meaning(code)
         if meaning is not None and meaning.lost:
-            return self._lost(market, order, code, code)
+            return self._lost(market, order, AnswerLost(code, code=code))
         refused = refused_status(self.exchange, code)
         assert refused is not None
         return refused
@@ -250,15 +251,8 @@ class DerivativesTrading(FamilyTrading):
             unproven=True,
         )
 
-    def _lost(self, market: Market, order: OrderRequest, message: str, code: str | None) -> OrderOutcomeUnknown:
-        return OrderOutcomeUnknown(
-            message,
-            exchange=self.exchange,
-            market=market.symbol,
-            operation="place_orders",
-            client_order_id=order.client_order_id,
-            code=code,
-        )
+    def _lost(self, market: Market, order: OrderRequest, lost: AnswerLost | VenueError) -> OrderOutcomeUnknown:
+        return self.unknown("place_orders", market, OrderRef(client_order_id=order.client_order_id), lost)
 
     # -- looking up ---------------------------------------------------------------------------------------------
 
@@ -401,21 +395,7 @@ class DerivativesTrading(FamilyTrading):
         for event in status.order_events:
             if event.facts is not None:
                 return event.facts.order(market, OrderStatus.CANCELED)
-        return await self._seen(market, ref, credentials, operation)
-
-    async def _seen(self, market: Market, ref: OrderRef, credentials: Credentials, operation: str) -> Order:
-        """The order after a command that was accepted without showing it."""
-        try:
-            return await self.get(market, ref, credentials)
-        except VenueError as error:
-            raise OrderOutcomeUnknown(
-                f"{operation} was accepted, but the order could not be looked at: {error.message}",
-                exchange=self.exchange,
-                market=market.symbol,
-                operation=operation,
-                client_order_id=ref.client_order_id,
-                order_id=ref.id,
-            ) from error
+        return await self.after(operation, market, ref, credentials)
 
     async def cancel_batch(
         self, market: Market, refs: Sequence[OrderRef], credentials: Credentials
@@ -431,7 +411,7 @@ class DerivativesTrading(FamilyTrading):
             try:
                 answer = await self._batch(rows, market, credentials, "cancel_orders")
             except OrderOutcomeUnknown as lost:
-                results += [self._cancel_unknown(market, ref, lost.message, lost.code) for ref in few]
+                results += [self.unknown("cancel_orders", market, ref, lost) for ref in few]
                 continue
             except VenueError as error:
                 results += [error] * len(few)
@@ -445,7 +425,8 @@ class DerivativesTrading(FamilyTrading):
         self, market: Market, ref: OrderRef, row: CommandStatus | None, credentials: Credentials
     ) -> Order | Exception:
         if row is None:
-            return self._cancel_unknown(market, ref, "the answer to the batch does not have this cancel", None)
+            lost = AnswerLost("the answer to the batch does not have this cancel")
+            return self.unknown("cancel_orders", market, ref, lost)
         refused = refused_status(self.exchange, row.error or row.status, canceling=True)
         if refused is not None:
             return refused
@@ -453,17 +434,6 @@ class DerivativesTrading(FamilyTrading):
             return await self._ended(market, ref, row, credentials, "cancel_orders")
         except OrderOutcomeUnknown as unknown:
             return unknown
-
-    def _cancel_unknown(self, market: Market, ref: OrderRef, message: str, code: str | None) -> OrderOutcomeUnknown:
-        return OrderOutcomeUnknown(
-            message,
-            exchange=self.exchange,
-            market=market.symbol,
-            operation="cancel_orders",
-            client_order_id=ref.client_order_id,
-            order_id=ref.id,
-            code=code,
-        )
 
     async def cancel_all(self, market: Market, credentials: Credentials) -> Sequence[Order]:
         return await self._cancel_listed([("symbol", market.native_symbol)], market.symbol, credentials)
@@ -511,7 +481,7 @@ class DerivativesTrading(FamilyTrading):
         events = answer.edit_status.order_events if answer.edit_status else []
         after = next((event.new for event in events if event.new is not None), None)
         if after is None or len(events) > 1:
-            return await self._seen(market, ref, credentials, "amend_order")
+            return await self.after("amend_order", market, ref, credentials)
         return after.order(market, status_of(after.filled, after.quantity))
 
     async def keep_alive_orders(self, market: Market | None, timeout_s: float, credentials: Credentials) -> None:

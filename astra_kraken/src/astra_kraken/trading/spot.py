@@ -30,7 +30,7 @@ from astra.models.orders import (
 from astra.net.http import AnswerLost
 from astra.rest import Recent, Value, encoded, plain
 from astra.trading.checks import native_quantity
-from astra.trading.native import make_order
+from astra.trading.native import acknowledged
 from astra_kraken.errors import spot_error
 from astra_kraken.markets import TOKENIZED, SpotPairs
 from astra_kraken.rest import ORDERS, SpotRest, amend_cost, cancel_cost
@@ -170,27 +170,11 @@ class SpotTrading(FamilyTrading):
         return self._acknowledged(market, order, placed.txid[0] if placed.txid else None, credentials)
 
     def _acknowledged(self, market: Market, order: OrderRequest, txid: str | None, credentials: Credentials) -> Order:
-        acknowledged = make_order(
-            market,
-            order_id=txid,
-            client_order_id=order.client_order_id,
-            side=order.side,
-            kind=order.type,
-            status=OrderStatus.NEW,
-            price=order.price,
-            stop_price=order.stop_price,
-            total=order.quantity,
-            filled=None,
-            average=None,
-            quote_quantity=order.quote_quantity,
-            time_in_force=order.time_in_force,
-            post_only=order.post_only,
-            reduce_only=order.reduce_only,
-        )
+        placed = acknowledged(market, order, txid, None)
         for name in (txid, order.client_order_id):
             if name is not None:
-                self._placed[credentials, name] = acknowledged
-        return acknowledged
+                self._placed[credentials, name] = placed
+        return placed
 
     async def place_batch(
         self, orders: Sequence[tuple[Market, OrderRequest]], credentials: Credentials
@@ -240,12 +224,12 @@ class SpotTrading(FamilyTrading):
                 places=[order.client_order_id for _, order in orders if order.client_order_id],
             )
         except OrderOutcomeUnknown as lost:
-            return [self._lost(market, order, lost.message, lost.code) for _, order in orders]
+            return [self._lost(market, order, lost) for _, order in orders]
         except VenueError as error:
             return [error] * len(orders)
         if len(batch.orders) != len(orders):
-            text = f"{len(orders)} orders were sent in a batch, the answer has {len(batch.orders)}"
-            return [self._lost(market, order, text, None) for _, order in orders]
+            gone = AnswerLost(f"{len(orders)} orders were sent in a batch, the answer has {len(batch.orders)}")
+            return [self._lost(market, order, gone) for _, order in orders]
         results: list[Order | Exception] = []
         for row, (_, order) in zip(batch.orders, orders, strict=True):
             if row.error is None:
@@ -254,19 +238,11 @@ class SpotTrading(FamilyTrading):
             refused = spot_error(
                 self.exchange, row.error, command=True, now_ms=self.rest.clock.now_ms(), repeatable=False
             )
-            unknown = isinstance(refused, AnswerLost)
-            results.append(self._lost(market, order, row.error, row.error) if unknown else refused)
+            results.append(self._lost(market, order, refused) if isinstance(refused, AnswerLost) else refused)
         return results
 
-    def _lost(self, market: Market, order: OrderRequest, message: str, code: str | None) -> OrderOutcomeUnknown:
-        return OrderOutcomeUnknown(
-            message,
-            exchange=self.exchange,
-            market=market.symbol,
-            operation="place_orders",
-            client_order_id=order.client_order_id,
-            code=code,
-        )
+    def _lost(self, market: Market, order: OrderRequest, lost: AnswerLost | VenueError) -> OrderOutcomeUnknown:
+        return self.unknown("place_orders", market, OrderRef(client_order_id=order.client_order_id), lost)
 
     # -- looking up ---------------------------------------------------------------------------------------------
 
@@ -346,21 +322,7 @@ class SpotTrading(FamilyTrading):
         known = self._known(ref, credentials)
         if known is not None and not answer.pending:
             return known.model_copy(update={"status": OrderStatus.CANCELED})
-        return await self._seen(market, ref, credentials, "cancel_order")
-
-    async def _seen(self, market: Market, ref: OrderRef, credentials: Credentials, operation: str) -> Order:
-        """The order after a command that was accepted. If it cannot be looked at, what became of it is unknown."""
-        try:
-            return await self.get(market, ref, credentials)
-        except VenueError as error:
-            raise OrderOutcomeUnknown(
-                f"{operation} was accepted, but the order could not be looked at: {error.message}",
-                exchange=self.exchange,
-                market=market.symbol,
-                operation=operation,
-                client_order_id=ref.client_order_id,
-                order_id=ref.id,
-            ) from error
+        return await self.after("cancel_order", market, ref, credentials)
 
     async def cancel_batch(
         self, market: Market, refs: Sequence[OrderRef], credentials: Credentials
@@ -485,7 +447,7 @@ class SpotTrading(FamilyTrading):
             client_order_id=ref.client_order_id,
             order_id=ref.id,
         )
-        return await self._seen(market, ref, credentials, "amend_order")
+        return await self.after("amend_order", market, ref, credentials)
 
     async def keep_alive_orders(self, market: Market | None, timeout_s: float, credentials: Credentials) -> None:
         """`CancelAllOrdersAfter`: of all pairs; in whole seconds, rounded up."""

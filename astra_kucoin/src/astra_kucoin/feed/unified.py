@@ -13,12 +13,12 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from astra.errors import AuthenticationError, VenueError
+from astra.errors import AuthenticationError
 from astra.models.accounts import AccountEvent
 from astra.models.credentials import ApiKey
 from astra.models.markets import Market
 from astra.models.orders import OrderStatus
-from astra.streams.accounts import AccountSession, MarketOf
+from astra.streams.accounts import LoginSession, MarketOf
 from astra.streams.feed import Channel, Endpoint, Frame, Outlet, Payload, Ticket
 from astra.trading.native import NetSides
 from astra_kucoin.feed.markets import WELCOME
@@ -117,7 +117,7 @@ def read(kind: type[R], names: Mapping[str, str], keys: Mapping[str, Any]) -> R:
     return msgspec.convert({long: keys[short] for short, long in names.items() if short in keys}, kind)
 
 
-class UnifiedAccountSession(AccountSession):
+class UnifiedAccountSession(LoginSession):
     """One product of a unified account on one connection."""
 
     def __init__(
@@ -133,10 +133,7 @@ class UnifiedAccountSession(AccountSession):
         self._product = product
         self._key = key
         self._now_ms = 0
-        self._logged_in = False
-        self._failure: VenueError | None = None
         self._last_id = 0
-        self._unanswered: set[str] = set()
         self._sides = NetSides()
 
     # -- out ----------------------------------------------------------------------------------------------------
@@ -146,23 +143,11 @@ class UnifiedAccountSession(AccountSession):
         self._now_ms = now_ms
         return ()
 
-    @property
-    def ready(self) -> bool:
-        return self._logged_in or self._failure is not None
-
-    def subscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
-        if self._failure is not None:
-            for channel in channels:
-                self.outlet.refused(channel, self._failure)
-            return ()
-        self.join(channels)
-        frames = [self._frame("subscribe", *names) for names in CHANNELS[self._product]]
-        self._unanswered = {ident for ident, _ in frames}
-        return [frame for _, frame in frames]
+    def subscriptions(self) -> Mapping[str, Frame]:
+        return dict(self._frame("subscribe", *names) for names in CHANNELS[self._product])
 
     def unsubscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
         self.leave()
-        self._unanswered = set()
         return [self._frame("unsubscribe", *names)[1] for names in CHANNELS[self._product]]
 
     def _frame(self, action: str, channel: str, kind: str) -> tuple[str, str]:
@@ -191,17 +176,13 @@ class UnifiedAccountSession(AccountSession):
         why = frame.message or frame.reason or "no reason given"
         ident = str(frame.id)
         if ident == LOGIN_ID:
-            self._logged_in = frame.accepted
-            if not frame.accepted:
-                self._failure = AuthenticationError(
-                    f"the account stream's log-in was refused: {why}", exchange="KUCOIN"
-                )
+            error = AuthenticationError(f"the account stream's log-in was refused: {why}", exchange="KUCOIN")
+            self.login_answered(None if frame.accepted else error)
         elif ident in self._unanswered and self._channel is not None:
-            self._unanswered.discard(ident)
-            if not frame.accepted:
+            if frame.accepted:
+                self.subscribed(ident)
+            else:
                 self.outlet.refused(self._channel, f"the account stream was refused: {why}", final=False)
-            elif not self._unanswered:
-                self.outlet.acknowledged([self._channel])
 
     def market(self, native_symbol: str) -> Market | None:
         """None for the other product's: spot's symbols have a hyphen."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
-from astra.errors import OrderNotFound, VenueError
+import msgspec
+
+from astra.errors import OrderNotFound, OrderOutcomeUnknown, VenueError
 from astra.families import FamilyTrading, in_order
 from astra.models.credentials import Credentials
 from astra.models.markets import Market
 from astra.models.orders import Fill, Order, OrderOptions, OrderRef, OrderRequest, OrderStatus
+from astra.net.http import AnswerLost
 from astra.rest import Placement
 from astra.trading.checks import ClientIdRule, ClientIdsUnique
 from astra.venue import MarketTable
@@ -38,6 +41,7 @@ class FillLike(Named, Protocol):
 
 
 R = TypeVar("R", bound=FillLike)
+T = TypeVar("T")
 
 
 class KucoinTrading(FamilyTrading):
@@ -81,6 +85,34 @@ class KucoinTrading(FamilyTrading):
             if not now.status.is_open and now.status is not OrderStatus.FILLED:
                 found.append(now)
         return found
+
+    async def place_few(
+        self,
+        orders: Sequence[tuple[Market, OrderRequest]],
+        answer: Awaitable[Sequence[T]],
+        outcome: Callable[[Market, OrderRequest, T], Order | Exception],
+    ) -> Sequence[Order | Exception]:
+        """What became of the orders of one request: `outcome(market, order, row)`, for each row of its answer."""
+
+        def unknown(place: int, lost: AnswerLost | VenueError) -> Exception:
+            market, order = orders[place]
+            return self.unknown("place_orders", market, OrderRef(client_order_id=order.client_order_id), lost)
+
+        def all_unknown(lost: AnswerLost | VenueError) -> list[Order | Exception]:
+            return [unknown(place, lost) for place in range(len(orders))]
+
+        try:
+            rows = await answer
+        except OrderOutcomeUnknown as lost:
+            return all_unknown(lost)
+        except msgspec.DecodeError as error:
+            return all_unknown(AnswerLost(f"not understood: {error}"))
+        except VenueError as error:
+            return [error] * len(orders)
+        if len(rows) != len(orders):
+            return all_unknown(AnswerLost(f"{len(orders)} orders were sent, the answer has {len(rows)}"))
+        outcomes = [outcome(market, order, row) for (market, order), row in zip(orders, rows, strict=True)]
+        return [unknown(place, one) if isinstance(one, AnswerLost) else one for place, one in enumerate(outcomes)]
 
     async def in_weeks(
         self,

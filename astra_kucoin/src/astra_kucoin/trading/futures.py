@@ -170,12 +170,8 @@ class FuturesTrading(KucoinTrading):
     async def _few(
         self, orders: Sequence[tuple[Market, OrderRequest]], bodies: Sequence[dict[str, Any]], credentials: Credentials
     ) -> Sequence[Order | Exception]:
-        def unknown(place: int, lost: AnswerLost | OrderOutcomeUnknown) -> Exception:
-            market, order = orders[place]
-            return self.unknown("place_orders", market, OrderRef(client_order_id=order.client_order_id), lost)
-
-        try:
-            answer = await self.rest.command(
+        async def answer() -> Sequence[Placed]:
+            body = await self.rest.command(
                 "POST",
                 f"{ORDERS}/multi",
                 credentials,
@@ -185,25 +181,15 @@ class FuturesTrading(KucoinTrading):
                 body=bodies,
                 places=[order.client_order_id for _, order in orders if order.client_order_id],
             )
-            rows = decode_batch(answer).data
-        except OrderOutcomeUnknown as lost:
-            return [unknown(place, lost) for place in range(len(orders))]
-        except msgspec.DecodeError as error:
-            return [unknown(place, AnswerLost(f"not understood: {error}")) for place in range(len(orders))]
-        except VenueError as error:
-            return [error] * len(orders)
-        if len(rows) != len(orders):
-            gone = AnswerLost(f"{len(orders)} orders were sent, the answer has {len(rows)}")
-            return [unknown(place, gone) for place in range(len(orders))]
-        results: list[Order | Exception] = []
-        for place, ((market, order), row) in enumerate(zip(orders, rows, strict=True)):
+            return decode_batch(body).data
+
+        def outcome(market: Market, order: OrderRequest, row: Placed) -> Order | Exception:
             if row.code in _DONE and row.order_id:
-                results.append(self._accepted(market, order, row.order_id))
-                continue
+                return self._accepted(market, order, row.order_id)
             self._forget_mode(row.code, market, credentials)
-            refused_by = refusal(self.exchange, FUTURES, row.code, row.msg)
-            results.append(unknown(place, refused_by) if isinstance(refused_by, AnswerLost) else refused_by)
-        return results
+            return refusal(self.exchange, FUTURES, row.code, row.msg)
+
+        return await self.place_few(orders, answer(), outcome)
 
     # -- looking ------------------------------------------------------------------------------------------------
 

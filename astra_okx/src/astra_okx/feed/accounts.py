@@ -4,7 +4,7 @@ path (docs-v5, "WS / Order channel", "WS / Account channel", "WS / Positions cha
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from astra.errors import AuthenticationError, VenueError
 from astra.models.accounts import AccountEvent
 from astra.models.credentials import ApiKey
-from astra.streams.accounts import AccountSession, MarketOf
+from astra.streams.accounts import LoginSession, MarketOf
 from astra.streams.feed import Channel, Endpoint, Frame, Outlet, Payload, Ticket
 from astra.trading.native import NetSides
 from astra_okx.errors import CODES
@@ -45,7 +45,7 @@ _decode_positions = msgspec.json.Decoder(list[PositionRow]).decode
 _decode_algos = msgspec.json.Decoder(list[AlgoRow]).decode
 
 
-class OkxAccountSession(AccountSession):
+class OkxAccountSession(LoginSession):
     """One account on one connection: log-in, then the venue's channels, which together are one channel of Astra's."""
 
     arguments: ClassVar[Sequence[dict[str, str]]]
@@ -63,25 +63,13 @@ class OkxAccountSession(AccountSession):
         super().__init__(endpoint, outlet, ticket, market_of)
         self._key = key
         self._clock_refused = clock_refused
-        self._logged_in = False
-        self._failure: VenueError | None = None
-        self._unanswered: set[str] = set()
 
     def opened(self, now_ms: int) -> Iterable[Frame]:
         return [login(self._key, now_ms)]
 
-    @property
-    def ready(self) -> bool:
-        return self._logged_in or self._failure is not None
-
-    def subscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
-        if self._failure is not None:
-            for channel in channels:
-                self.outlet.refused(channel, self._failure)
-            return ()
-        self.join(channels)
-        self._unanswered = {argument["channel"] for argument in self.arguments}
-        return [msgspec.json.encode({"id": "1", "op": "subscribe", "args": self.arguments}).decode()]
+    def subscriptions(self) -> Mapping[str, Frame]:
+        frame = msgspec.json.encode({"id": "1", "op": "subscribe", "args": self.arguments}).decode()
+        return {argument["channel"]: frame for argument in self.arguments}
 
     def unsubscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
         self.leave()
@@ -106,11 +94,9 @@ class OkxAccountSession(AccountSession):
 
     def _noticed(self, notice: Notice) -> None:
         if notice.event == "login" and notice.code == "0":
-            self._logged_in = True
+            self.login_answered(None)
         elif notice.event == "subscribe" and notice.subject is not None:
-            self._unanswered.discard(notice.subject.channel)
-            if not self._unanswered and self._channel is not None:
-                self.outlet.acknowledged([self._channel])
+            self.subscribed(notice.subject.channel)
         elif notice.event in ("error", "channel-conn-count-error"):
             self._refused(notice)
         elif notice.event == "notice" and notice.code == RESTARTS:
@@ -129,10 +115,8 @@ class OkxAccountSession(AccountSession):
         error = kind(f"the account stream was refused: {reason}", exchange="OKX", code=notice.code)
         if self._channel is not None:
             self.outlet.refused(self._channel, error, final=isinstance(error, AuthenticationError))
-        elif isinstance(error, AuthenticationError):
-            self._failure = error  # whoever subscribes is told
         else:
-            self.outlet.reconnect(str(error))
+            self.login_answered(error)
 
 
 class TradingSession(OkxAccountSession):

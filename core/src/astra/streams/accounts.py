@@ -1,13 +1,15 @@
-"""What the private streams of every venue have in common: a base class for their sessions."""
+"""What the private streams of every venue have in common: base classes for their sessions."""
 
 from __future__ import annotations
 
+import abc
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from astra.errors import AuthenticationError, PermissionDenied, VenueError
 from astra.models.accounts import AccountEvent
 from astra.models.markets import Market
-from astra.streams.feed import AccountInput, Channel, Endpoint, Outlet, Session, Ticket
+from astra.streams.feed import AccountInput, Channel, Endpoint, Frame, Outlet, Session, Ticket
 
 logger = logging.getLogger("astra.streams")
 
@@ -61,3 +63,52 @@ class AccountSession(Session):
             self._reported.add(native_symbol)
             self.interrupted(f"an event named the market {native_symbol}, which is not loaded")
         return market
+
+
+class LoginSession(AccountSession):
+    """One account's private stream on a connection that takes subscriptions only after a log-in."""
+
+    def __init__(self, endpoint: Endpoint, outlet: Outlet, ticket: Ticket | None, market_of: MarketOf) -> None:
+        super().__init__(endpoint, outlet, ticket, market_of)
+        self._logged_in = False
+        self._failure: VenueError | None = None
+        self._unanswered: set[str] = set()
+
+    @abc.abstractmethod
+    def subscriptions(self) -> Mapping[str, Frame]:
+        """What the account's stream consists of: a name, by which its answer is known -> the frame that subscribes it.
+        Names may share a frame."""
+
+    @property
+    def ready(self) -> bool:
+        return self._logged_in or self._failure is not None
+
+    def subscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
+        if self._failure is not None:
+            for channel in channels:
+                self.outlet.refused(channel, self._failure)
+            return ()
+        self.join(channels)
+        frames = self.subscriptions()
+        self._unanswered = set(frames)
+        return dict.fromkeys(frames.values())
+
+    def leave(self) -> None:
+        super().leave()
+        self._unanswered = set()
+
+    def login_answered(self, error: VenueError | None) -> None:
+        """The log-in was taken, or refused. Whoever subscribes is told that the key is refused; after any other refusal
+        the connection is made anew."""
+        if error is None:
+            self._logged_in = True
+        elif isinstance(error, AuthenticationError | PermissionDenied):
+            self._failure = error
+        else:
+            self.outlet.reconnect(str(error))
+
+    def subscribed(self, name: str) -> None:
+        """One of the `subscriptions` was taken: with the last of them, the account's channel."""
+        self._unanswered.discard(name)
+        if not self._unanswered and self._channel is not None:
+            self.outlet.acknowledged([self._channel])

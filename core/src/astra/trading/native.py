@@ -45,7 +45,7 @@ def average_of(quote: Decimal | None, base: Decimal | None) -> Decimal | None:
     return _CONTEXT.divide(quote, base)
 
 
-def acknowledged(market: Market, order: OrderRequest, order_id: str, time: int | None) -> Order:
+def acknowledged(market: Market, order: OrderRequest, order_id: str | None, time: int | None) -> Order:
     """An order that was accepted, where the venue's answer says no more than its id: as it was asked for. What has
     become of it since is not known (`filled_quantity` None)."""
     in_contracts = market.contract_size is not None
