@@ -11,6 +11,7 @@ import functools
 import logging
 import os
 import runpy
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -76,6 +77,10 @@ def pytest_configure(config: pytest.Config) -> None:
     from astra.net.http import AnswerLost
     from astra.net.transports import ConnectError
 
+    # Whoever starts the tests in the background may have them ignore Ctrl-C, which every process that they start would
+    # inherit: those that are to end by it would never.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     if str(LOOPBACK) not in paths:
         os.environ["PYTHONPATH"] = os.pathsep.join([str(LOOPBACK), *filter(None, paths)])
