@@ -12,8 +12,7 @@ ccxt itself is wrong the recordings decide; noted where it matters:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -24,20 +23,12 @@ import pytest
 from astra.models.markets import MarketStatus
 from astra.models.orders import OrderType
 from astra.models.trades import Side
-from astra.sandbox import Account
 from astra_coinbase.sandbox import CoinbaseSandbox
 from astra_sandbox.engine import MatchingEngine
 from astra_sandbox.sandbox import Sandbox
+from with_ccxt import MARKS, PATIENCE_S, account_of, connected, until
 
-pytestmark = [
-    pytest.mark.anyio,
-    # ccxt leaves futures of streams that nobody awaits any more, and closes its sockets when they are collected.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:ccxt"),
-]
-
-PATIENCE_S = 10
+pytestmark = MARKS
 
 
 class Product(NamedTuple):
@@ -73,18 +64,6 @@ CLIENTS = pytest.mark.parametrize("product", ["spot", "linear"], ids=["advanced"
 GATEWAY = pytest.mark.parametrize("product", ["linear", "inverse", "options"])
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """ccxt is written for asyncio."""
-    return "asyncio"
-
-
-def account_of(sandbox: Sandbox) -> Account:
-    account = sandbox.engine("COINBASE").account("default")
-    assert account is not None
-    return account
-
-
 def client_of(sandbox: Sandbox, name: str) -> Any:
     """ccxt's client, with every URL pointed away from the real venue; its tokens name the real host."""
     hosts = sandbox.settings["venues"]["COINBASE"]["hosts"]
@@ -115,20 +94,12 @@ def client_of(sandbox: Sandbox, name: str) -> Any:
     return client
 
 
-@asynccontextmanager
-async def running(product: str, *, flow: bool) -> AsyncIterator[tuple[Sandbox, MatchingEngine, Any]]:
+def running(product: str, *, flow: bool) -> AbstractAsyncContextManager[tuple[Sandbox, MatchingEngine, Any]]:
     """(sandbox, engine, ccxt's client with its markets loaded)."""
-    markets = 22 if product == "options" else 12
-    async with Sandbox(["COINBASE"], flow=flow, pace=5, markets=markets if flow else None) as sandbox:
-        client = client_of(sandbox, PRODUCTS[product].client)
-        try:
-            with anyio.fail_after(60):
-                await client.load_markets()
-                yield sandbox, sandbox.engine("COINBASE"), client
-        finally:
-            with anyio.CancelScope(shield=True):
-                await client.close()
-        assert sandbox.failures("COINBASE") == []
+    markets = (22 if product == "options" else 12) if flow else None
+    return connected(
+        "COINBASE", lambda sandbox: client_of(sandbox, PRODUCTS[product].client), flow=flow, markets=markets
+    )
 
 
 def unit(engine: MatchingEngine, product: str) -> Decimal:
@@ -155,15 +126,6 @@ def engine_sides(engine: MatchingEngine, product: str, levels: int) -> tuple[lis
         [[float(level.price), float(level.quantity * size)] for level in bids],
         [[float(level.price), float(level.quantity * size)] for level in asks],
     )
-
-
-async def until(watch: Callable[[], Any], holds: Callable[[Any], bool]) -> Any:
-    """What a ccxt stream gives when it first satisfies `holds`."""
-    with anyio.fail_after(PATIENCE_S):
-        while True:
-            seen = await watch()
-            if holds(seen):
-                return seen
 
 
 class TestMarkets:

@@ -7,8 +7,7 @@ ccxt itself is wrong (see the notes below) the venue's documents and the recordi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -19,22 +18,11 @@ import pytest
 
 from astra.models.markets import Market, MarketStatus
 from astra.models.orders import OrderType
-from astra.models.trades import Side
-from astra.sandbox import Account
 from astra_sandbox.engine import MatchingEngine
 from astra_sandbox.sandbox import Sandbox
+from with_ccxt import MARKS, NOWHERE, PATIENCE_S, account_of, connected, crowd, engine_sides, sides, until
 
-pytestmark = [
-    pytest.mark.anyio,
-    # ccxt leaves futures of streams that nobody awaits any more, and closes its sockets when they are collected.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:ccxt"),
-]
-
-PATIENCE_S = 10
-NOWHERE = "http://127.0.0.1:9"
-"""Where ccxt finds whatever is not of the sandbox: the discard port, never the real venue."""
+pytestmark = MARKS
 
 
 class Product(NamedTuple):
@@ -57,12 +45,6 @@ PRODUCTS = {
 }
 EACH = pytest.mark.parametrize("product", list(PRODUCTS))
 CLASSIC = pytest.mark.parametrize("product", ["spot", "linear", "inverse"])
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """ccxt is written for asyncio."""
-    return "asyncio"
 
 
 def client_of(sandbox: Sandbox, product: str) -> Any:
@@ -94,49 +76,16 @@ def client_of(sandbox: Sandbox, product: str) -> Any:
     return client
 
 
-def account_of(sandbox: Sandbox) -> Account:
-    account = sandbox.engine("KUCOIN").account("default")
-    assert account is not None
-    return account
-
-
-@asynccontextmanager
-async def running(product: str, *, flow: bool) -> AsyncIterator[tuple[Sandbox, MatchingEngine, Any]]:
+def running(product: str, *, flow: bool) -> AbstractAsyncContextManager[tuple[Sandbox, MatchingEngine, Any]]:
     """(sandbox, engine, ccxt's client with its markets loaded)."""
-    # Four markets are the first two of each product: the ones of PRODUCTS.
-    async with Sandbox(["KUCOIN"], flow=flow, pace=5, markets=4 if flow else None) as sandbox:
+
+    def make_client(sandbox: Sandbox) -> Any:
         account_of(sandbox).settings["mode"] = PRODUCTS[product].mode
-        client = client_of(sandbox, product)
-        try:
-            with anyio.fail_after(60):
-                await client.load_markets(params={"marginables": False, "uta": False})
-                yield sandbox, sandbox.engine("KUCOIN"), client
-        finally:
-            with anyio.CancelScope(shield=True):
-                await client.close()
-        assert sandbox.failures("KUCOIN") == []
+        return client_of(sandbox, product)
 
-
-def crowd(engine: MatchingEngine, symbol: str, side: str, quantity: str, price: str) -> None:
-    engine.house_place(symbol, Side(side), Decimal(quantity), Decimal(price))
-
-
-def sides(book: Any) -> tuple[dict[float, float], dict[float, float]]:
-    return {row[0]: row[1] for row in book["bids"]}, {row[0]: row[1] for row in book["asks"]}
-
-
-def engine_sides(engine: MatchingEngine, symbol: str, levels: int) -> tuple[dict[float, float], dict[float, float]]:
-    _, bids, asks = engine.depth(symbol, levels)
-    return {float(a.price): float(a.quantity) for a in bids}, {float(a.price): float(a.quantity) for a in asks}
-
-
-async def until(watch: Callable[[], Any], holds: Callable[[Any], bool]) -> Any:
-    """What a ccxt stream gives when it first satisfies `holds`."""
-    with anyio.fail_after(PATIENCE_S):
-        while True:
-            seen = await watch()
-            if holds(seen):
-                return seen
+    # Four markets are the first two of each product: the ones of PRODUCTS.
+    load = {"params": {"marginables": False, "uta": False}}
+    return connected("KUCOIN", make_client, flow=flow, markets=4 if flow else None, load=load)
 
 
 class TestMarkets:

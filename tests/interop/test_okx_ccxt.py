@@ -7,8 +7,7 @@ ccxt itself is wrong (see the notes below) the venue's documents and the recordi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -18,20 +17,11 @@ import pytest
 
 from astra.models.markets import ContractType, Market, MarketStatus
 from astra.models.orders import OrderType
-from astra.models.trades import Side
-from astra.sandbox import Account
 from astra_sandbox.engine import MatchingEngine
 from astra_sandbox.sandbox import Sandbox
+from with_ccxt import MARKS, PATIENCE_S, account_of, connected, crowd, engine_sides, sides, until
 
-pytestmark = [
-    pytest.mark.anyio,
-    # ccxt leaves futures of streams that nobody awaits any more, and closes its sockets when they are collected.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:ccxt"),
-]
-
-PATIENCE_S = 10
+pytestmark = MARKS
 
 
 class Product(NamedTuple):
@@ -56,12 +46,6 @@ EACH = pytest.mark.parametrize("product", list(PRODUCTS))
 TRADED = pytest.mark.parametrize("product", ["spot", "linear", "inverse", "option"])
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """ccxt is written for asyncio."""
-    return "asyncio"
-
-
 def client_of(sandbox: Sandbox, *kinds: str) -> Any:
     """ccxt's client with the markets of some products, pointed away from the real venue."""
     hosts = sandbox.settings["venues"]["OKX"]["hosts"]
@@ -76,47 +60,10 @@ def client_of(sandbox: Sandbox, *kinds: str) -> Any:
     return client
 
 
-def account_of(sandbox: Sandbox) -> Account:
-    account = sandbox.engine("OKX").account("default")
-    assert account is not None
-    return account
-
-
-@asynccontextmanager
-async def running(product: str, *, flow: bool) -> AsyncIterator[tuple[Sandbox, MatchingEngine, Any]]:
+def running(product: str, *, flow: bool) -> AbstractAsyncContextManager[tuple[Sandbox, MatchingEngine, Any]]:
     """(sandbox, engine, ccxt's client with its markets loaded)."""
-    async with Sandbox(["OKX"], flow=flow, pace=5, markets=8 if flow else None) as sandbox:
-        client = client_of(sandbox, PRODUCTS[product].kind)
-        try:
-            with anyio.fail_after(60):
-                await client.load_markets()
-                yield sandbox, sandbox.engine("OKX"), client
-        finally:
-            with anyio.CancelScope(shield=True):
-                await client.close()
-        assert sandbox.failures("OKX") == []
-
-
-def crowd(engine: MatchingEngine, symbol: str, side: str, quantity: Any, price: Any) -> None:
-    engine.house_place(symbol, Side(side), Decimal(str(quantity)), Decimal(str(price)))
-
-
-def sides(book: Any) -> tuple[dict[float, float], dict[float, float]]:
-    return {row[0]: row[1] for row in book["bids"]}, {row[0]: row[1] for row in book["asks"]}
-
-
-def engine_sides(engine: MatchingEngine, symbol: str, levels: int) -> tuple[dict[float, float], dict[float, float]]:
-    _, bids, asks = engine.depth(symbol, levels)
-    return {float(a.price): float(a.quantity) for a in bids}, {float(a.price): float(a.quantity) for a in asks}
-
-
-async def until(watch: Callable[[], Any], holds: Callable[[Any], bool]) -> Any:
-    """What a ccxt stream gives when it first satisfies `holds`."""
-    with anyio.fail_after(PATIENCE_S):
-        while True:
-            seen = await watch()
-            if holds(seen):
-                return seen
+    markets = 8 if flow else None
+    return connected("OKX", lambda sandbox: client_of(sandbox, PRODUCTS[product].kind), flow=flow, markets=markets)
 
 
 class TestMarkets:
