@@ -13,14 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.abc
 import httpx
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
 
 import astra_sandbox
 from astra.plugins import SANDBOXES, VENUES, Plugins
+from astra_cli.demonstration import _receive
 from astra_cli.exits import ExitCode
 from astra_cli.main import main
+from astra_cli.showing import Gateway
+from astra_cli.tally import Tally
 
 pytestmark = pytest.mark.slow
 
@@ -104,6 +110,41 @@ async def test_the_printed_key_and_address_work_and_a_taken_port_is_said_aloud(
                 told = b"".join([chunk async for chunk in process.stderr])
                 assert await process.wait() == ExitCode.INTERRUPTED
         assert told.strip() == b""
+
+
+async def test_a_connection_to_the_gateway_is_closed_once_its_reader_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gateway here answers no goodbye: without an end of its own the socket would stay open for ten seconds."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # the demo's own gateway is never behind one
+    subscribed, ended = anyio.Event(), anyio.Event()
+
+    async def serve(stream: anyio.abc.SocketStream) -> None:
+        peer = ServerProtocol()
+        async with stream:
+            async for data in stream:
+                peer.receive_data(data)
+                for event in peer.events_received():
+                    if isinstance(event, Request):
+                        peer.send_response(peer.accept(event))
+                        await stream.send(b"".join(peer.data_to_send()))
+                    else:
+                        subscribed.set()
+        ended.set()
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(anyio.abc.SocketAttribute.local_port)
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, serve)
+        tally = Tally({"BINANCE-SPOT-BTC-USDT": "spot"}, anyio.current_time())
+        async with anyio.create_task_group() as reader:
+            gateway = Gateway(f"http://127.0.0.1:{port}", None, "key")
+            reader.start_soon(_receive, gateway, "BINANCE", list(tally.markets), tally)
+            with anyio.fail_after(10):
+                await subscribed.wait()
+            reader.cancel_scope.cancel()
+        with anyio.fail_after(5):
+            await ended.wait()
+        assert tally.problems == []
+        tasks.cancel_scope.cancel()
 
 
 def test_products_that_are_not_live_at_the_end_are_named(

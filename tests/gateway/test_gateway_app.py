@@ -6,6 +6,8 @@ import importlib.metadata
 import json
 import logging
 import re
+import socket
+import struct
 import sys
 import types
 from typing import Any
@@ -18,6 +20,8 @@ from fastapi.responses import JSONResponse
 from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.routing import Mount
+from starlette.types import Receive, Send
+from starlette.types import Scope as AsgiScope
 
 from astra import Astra
 from astra.errors import ConfigError, PluginError, VenueUnavailable
@@ -119,6 +123,41 @@ async def test_it_can_be_mounted_in_another_application(toy: Any) -> None:
                 assert (await http.get("/livez")).status_code == 404
                 assert (await http.get("/astra/openapi.json")).json()["servers"] == [{"url": "/astra"}]
     await keys_database.aclose()
+
+
+async def test_nothing_more_is_written_to_a_client_that_went_away(caplog: pytest.LogCaptureFixture) -> None:
+    """The event loop warns of every write after the fifth to a socket that is gone."""
+    accepted, went, done = anyio.Event(), anyio.Event(), anyio.Event()
+    errors: list[OSError] = []
+
+    async def burst(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        accepted.set()
+        await went.wait()
+        for _ in range(20):
+            try:
+                await send({"type": "websocket.send", "text": "again"})
+            except OSError as error:
+                errors.append(error)
+        done.set()
+
+    caplog.set_level(logging.WARNING, "asyncio")
+    with listen("127.0.0.1", 0) as listener:
+        async with serving(burst, listener, ping_s=20, grace_s=1):
+            with socket.create_connection(listener.getsockname()) as client:
+                client.sendall(
+                    b"GET /ws HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+                    b"sec-websocket-version: 13\r\nsec-websocket-key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+                )
+                with anyio.fail_after(5):
+                    await accepted.wait()
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset, no goodbye
+            went.set()
+            with anyio.fail_after(5):
+                await done.wait()
+    assert caplog.messages == []
+    assert len(errors) == 19, "the first finds out"
 
 
 async def test_a_mounted_gateway_without_front_ends_says_what_is_missing(toy: Any) -> None:

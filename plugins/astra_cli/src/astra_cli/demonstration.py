@@ -200,13 +200,20 @@ async def _receive(gateway: Gateway, exchange: str, symbols: Sequence[str], tall
 
     url = f"{gateway.url.replace('http', 'ws', 1)}/ws"
     try:
-        async with connect(url, additional_headers={HEADER: f"Bearer {gateway.key}"}, max_size=None) as socket:
+        headers = {HEADER: f"Bearer {gateway.key}"}
+        socket = await connect(url, additional_headers=headers, max_size=None, proxy=None)
+        try:
             for symbol in symbols:
                 for data_type in ("ORDERBOOK", "TRADE"):
                     wanted = {"op": "subscribe", "market": symbol, "dataType": data_type, "state": True}
                     await socket.send(json.dumps(wanted))
             async for message in socket:
                 tally.received(json.loads(message), anyio.current_time())
+        finally:
+            # The library's own way out waits for an answer, and leaves the socket open when that is cancelled.
+            socket.transport.abort()
+            with anyio.CancelScope(shield=True):
+                await socket.wait_closed()
     except (OSError, WebSocketException) as error:
         tally.problems.append(f"{exchange}: the connection to the gateway failed: {error}")
 

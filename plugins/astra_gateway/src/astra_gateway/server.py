@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Coroutine, Generator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ import anyio.lowlevel
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from astra.errors import ConfigError
@@ -68,11 +69,20 @@ class _Http(H11Protocol):
 
 
 class _WebSocket(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket without the debug log of the protocol library, which prints headers: keys stand in them."""
+    """uvicorn's WebSocket without the debug log of the protocol library, which prints headers: keys stand in them.
+
+    What is sent to a client that went away raises `ClientDisconnected` from the moment that the socket's failure is
+    known, not only once the event loop has come round to telling of it: a burst would be written into the void.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.conn.debug = False
+
+    def send(self, message: Any) -> Coroutine[Any, Any, None]:
+        if message["type"] == "websocket.send" and self.transport.is_closing():
+            raise ClientDisconnected
+        return super().send(message)
 
 
 async def _abort(server: uvicorn.Server) -> None:
