@@ -20,7 +20,7 @@ from typing import Any
 # Importing hypothesis registers trio's random generator: it asks the garbage collector who holds it, and warns where
 # objects are frozen (tests/core/test_transports.py freezes them). Warnings are errors here, so it is imported before
 # any test runs, whichever are chosen.
-import hypothesis  # noqa: F401
+import hypothesis
 import pydantic
 import pytest
 
@@ -43,6 +43,10 @@ THEIRS = ["httpcore", "picows", "uvicorn", "sqlalchemy"]
 LOOPBACK = Path(__file__).with_name("loopback")
 SHORTEST = 12
 """Shorter values ("k", "secret") are words that tests use for something else, too."""
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("busy", parent=hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("busy")
 
 secrets: set[str] = set()
 texts: list[str] = []

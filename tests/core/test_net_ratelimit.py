@@ -496,7 +496,7 @@ class Model:
 costs_of = st.fixed_dictionaries({}, optional={"a": st.integers(1, 5), "b": st.integers(1, 3)})
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     limits=st.tuples(st.integers(5, 20), st.integers(3, 10)),
     windows=st.tuples(st.sampled_from([1, 2.5, 10]), st.sampled_from([0.5, 3, 60])),
@@ -543,7 +543,7 @@ def test_no_window_is_ever_exceeded_and_nothing_is_lost(
         assert model.most(bucket) <= bucket.limit
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     limit=st.integers(10, 60),
     window=st.sampled_from([1.0, 10.0, 60.0]),
@@ -574,7 +574,7 @@ def test_under_demand_nearly_all_of_a_limit_is_used(limit: int, window: float, k
     assert sent >= 0.9 * 20 * whole
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(offset=st.floats(0, 60), limit=st.integers(30, 200), seed=st.integers())
 def test_a_venue_with_fixed_windows_that_reports_its_count_never_has_to_refuse(
     offset: float, limit: int, seed: int

@@ -123,7 +123,7 @@ def rules(continuity: Continuity, **more: object) -> BookRules:
     return BookRules(seed=Seed.REST, continuity=continuity, integrity=Integrity.SEQUENCE, **more)  # type: ignore[arg-type]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 2**32), st.booleans(), st.lists(st.sampled_from("ssssssssdrxS"), min_size=5, max_size=80))
 def test_under_drops_repeats_and_reorders_a_live_book_is_never_wrong(
     seed: int, chained: bool, script: list[str]

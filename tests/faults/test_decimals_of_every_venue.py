@@ -113,7 +113,7 @@ def amounts(order: Order, market: Market) -> tuple[Decimal | None, Decimal | Non
 
 
 @pytest.mark.parametrize(("stage", "product"), PRODUCTS, indirect=["stage"])
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(draw=st.data())
 def test_an_order_reads_back_with_the_same_decimals(draw: st.DataObject, stage: Stage, product: str) -> None:
     market = draw.draw(st.sampled_from(stage.markets[product]))

@@ -451,7 +451,7 @@ class Story:
             await self.astra.place_order(symbol, order)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order_lag=lags, position_lag=lags, story=st.lists(steps, min_size=1, max_size=60))
 def test_no_sequence_of_orders_fills_losses_and_lagging_reads_breaks_a_limit(
     new_desk: Any, order_lag: str, position_lag: str, story: list[Any]

@@ -132,7 +132,7 @@ KINDS = [("spot", False), ("linear", False), ("linear", True), ("inverse", False
 
 @pytest.mark.parametrize(("kind", "hedge"), KINDS)
 @given(steps=st.lists(commands, min_size=25, max_size=60))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_nothing_is_created_or_lost(bench_of, all_markets, kind, hedge, steps):
     bench = bench_of(kind, all_markets, hedge=hedge)
     engine = bench.engine
@@ -150,7 +150,7 @@ def test_nothing_is_created_or_lost(bench_of, all_markets, kind, hedge, steps):
 
 @pytest.mark.parametrize(("kind", "hedge"), KINDS)
 @given(steps=st.lists(commands, min_size=25, max_size=60))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_locks_are_what_open_orders_and_positions_need_and_never_negative(bench_of, all_markets, kind, hedge, steps):
     bench = bench_of(kind, all_markets, hedge=hedge)
     engine = bench.engine
@@ -177,7 +177,7 @@ def test_locks_are_what_open_orders_and_positions_need_and_never_negative(bench_
 
 @pytest.mark.parametrize(("kind", "hedge"), KINDS)
 @given(steps=st.lists(commands, min_size=25, max_size=60))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_changes_replayed_on_the_first_depth_give_the_depth_at_every_id(bench_of, all_markets, kind, hedge, steps):
     bench = bench_of(kind, all_markets, hedge=hedge)
     engine, market = bench.engine, bench.market.symbol
@@ -277,7 +277,7 @@ plain = st.fixed_dictionaries(
 
 
 @given(steps=st.lists(plain, min_size=30, max_size=80))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_orders_meet_in_the_order_of_price_and_time(bench_of, all_markets, steps):
     bench = bench_of("spot", all_markets)
     engine, naive, market = bench.engine, NaiveMarket(), bench.market.symbol

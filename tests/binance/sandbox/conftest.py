@@ -5,7 +5,6 @@ import hmac
 import json
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -17,76 +16,9 @@ from astra.sandbox import Account, EngineOrder, HttpRequest, HttpResponse, NewOr
 from astra_binance.sandbox import BinanceSandbox, SandboxLimits
 from astra_sandbox.engine import MatchingEngine
 from astra_sandbox.sandbox import ample_funds
+from unwired import Client, Line, StillClock, captures_of
 
-START_MS = 1_795_262_400_000
-CAPTURES = Path(__file__).resolve().parents[4] / "shared" / "captures" / "binance"
 PREFIX = {"spot_rest": "/api/v3", "usdm_rest": "/fapi/v1", "coinm_rest": "/dapi/v1", "options_rest": "/eapi/v1"}
-
-
-class StillClock:
-    """Time passes only when a test says so."""
-
-    def __init__(self) -> None:
-        self.ms = START_MS
-
-    def wall_ns(self) -> int:
-        return self.ms * 1_000_000
-
-    def monotonic(self) -> float:
-        return self.ms / 1000
-
-    async def sleep(self, seconds: float) -> None:
-        raise AssertionError("nothing sleeps here")
-
-    async def wait(self, event: Any, seconds: float) -> bool:
-        raise AssertionError("nothing waits here")
-
-
-class Line:
-    """The server's side of a connection, and what the client has received on it."""
-
-    def __init__(self) -> None:
-        self.frames: list[Any] = []
-        self.texts: list[str] = []
-        self.pings: list[bytes] = []
-        self.closed: int | None = None
-
-    def send(self, payload: str | bytes) -> None:
-        assert isinstance(payload, str), "Binance sends text"
-        self.texts.append(payload)
-        self.frames.append(json.loads(payload))
-
-    def ping(self, payload: bytes) -> None:
-        self.pings.append(payload)
-
-    def close(self, code: int = 1000, reason: str = "") -> None:
-        self.closed = code
-
-    def take(self) -> list[Any]:
-        """The frames since the last call."""
-        frames, self.frames = self.frames, []
-        return frames
-
-
-class Client:
-    """A connection as its client sees it."""
-
-    def __init__(self, session: SandboxSession, line: Line, clock: StillClock) -> None:
-        self.session = session
-        self.line = line
-        self._clock = clock
-
-    def send(self, frame: Any) -> list[Any]:
-        """Send a frame; gives what came back at once."""
-        self.session.received(frame if isinstance(frame, str | bytes) else json.dumps(frame, ensure_ascii=False))
-        return self.line.take()
-
-    def after(self, milliseconds: int) -> list[Any]:
-        """What arrives within the time, ticked as the server ticks."""
-        for _ in range(0, milliseconds, 50):
-            self._clock.ms += 50
-            self.session.tick(self._clock.ms)
-        return self.line.take()
 
 
 class Venue:
@@ -147,7 +79,7 @@ class Venue:
     # --- WebSocket ---
 
     def connect(self, host: str, target: str) -> Client:
-        line = Line()
+        line = Line(sends_pings=True)
         session = self.sandbox.connect(host, target, {}, line)
         assert isinstance(session, SandboxSession), session
         return Client(session, line, self.clock)
@@ -188,11 +120,10 @@ def make_venue() -> Callable[..., Venue]:
 @pytest.fixture
 def capture() -> Callable[[str], Any]:
     """`capture("spot-account")`: the body of a recorded or documented REST answer."""
-    if not CAPTURES.is_dir():
-        pytest.skip("the captures are not here")
+    recorded = captures_of("binance")
 
     def read(name: str) -> Any:
-        return json.loads((CAPTURES / "rest" / f"{name}.json").read_text())["body"]
+        return json.loads((recorded / "rest" / f"{name}.json").read_text())["body"]
 
     return read
 
@@ -200,11 +131,10 @@ def capture() -> Callable[[str], Any]:
 @pytest.fixture
 def captured_frames() -> Callable[[str], Sequence[Any]]:
     """`captured_frames("usdm-user-data")`: the frames of a recorded stream."""
-    if not CAPTURES.is_dir():
-        pytest.skip("the captures are not here")
+    recorded = captures_of("binance")
 
     def read(name: str) -> Sequence[Any]:
-        lines = (CAPTURES / f"{name}.jsonl").read_text().splitlines()[1:]
+        lines = (recorded / f"{name}.jsonl").read_text().splitlines()[1:]
         return [json.loads(json.loads(line)["text"]) for line in lines]
 
     return read

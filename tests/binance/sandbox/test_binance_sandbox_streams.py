@@ -259,7 +259,7 @@ class TestDepth:
         venue.crowd("BINANCE-SPOT-币安人生-USDT", "BUY", "10", "0.5")
         (frame,) = client.after(100)
         assert (frame["stream"], frame["data"]["s"]) == ("币安人生usdt@depth@100ms", "币安人生USDT")
-        assert "币安人生" in client.line.texts[-1]
+        assert "币安人生" in client.line.raw[-1]
 
     @pytest.mark.parametrize(
         ("index", "captured"),

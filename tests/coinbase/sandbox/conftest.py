@@ -4,7 +4,6 @@ import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from pathlib import Path
 from random import Random
 from typing import Any
 from urllib.parse import urlencode
@@ -15,15 +14,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+import unwired
 from astra.models.orders import OrderType
 from astra.models.trades import Side
 from astra.sandbox import Account, EngineOrder, HttpRequest, HttpResponse, NewOrder, SandboxSession
 from astra_coinbase.sandbox import CoinbaseSandbox, SandboxLimits
 from astra_sandbox.engine import MatchingEngine
 from astra_sandbox.sandbox import ample_funds
+from unwired import Line, StillClock, captures_of
 
-START_MS = 1_795_262_400_000
-CAPTURES = Path(__file__).resolve().parents[4] / "shared" / "captures" / "coinbase"
 ADVANCED = "/api/v3/brokerage"
 WITHOUT_LIMITS = SandboxLimits(
     private_per_second=10**6,
@@ -35,61 +34,12 @@ WITHOUT_LIMITS = SandboxLimits(
 )
 
 
-class StillClock:
-    """Time passes only when a test says so."""
-
-    def __init__(self) -> None:
-        self.ms = START_MS
-
-    def wall_ns(self) -> int:
-        return self.ms * 1_000_000
-
-    def monotonic(self) -> float:
-        return self.ms / 1000
-
-    async def sleep(self, seconds: float) -> None:
-        raise AssertionError("nothing sleeps here")
-
-    async def wait(self, event: Any, seconds: float) -> bool:
-        raise AssertionError("nothing waits here")
-
-
-class Line:
-    """The server's side of a connection, and what the client has received on it."""
-
-    def __init__(self) -> None:
-        self.frames: list[Any] = []
-        self.closed: int | None = None
-
-    def send(self, payload: str | bytes) -> None:
-        assert isinstance(payload, str), "Coinbase sends text"
-        self.frames.append(json.loads(payload))
-
-    def ping(self, payload: bytes) -> None:
-        raise AssertionError("the venue sends no protocol pings")
-
-    def close(self, code: int = 1000, reason: str = "") -> None:
-        self.closed = code
-
-    def take(self) -> list[Any]:
-        """The frames since the last call."""
-        frames, self.frames = self.frames, []
-        return frames
-
-
-class Client:
+class Client(unwired.Client):
     """A connection as its client sees it."""
 
     def __init__(self, session: SandboxSession, line: Line, clock: StillClock) -> None:
-        self.session = session
-        self.line = line
-        self._clock = clock
+        super().__init__(session, line, clock)
         self._calls = 0
-
-    def send(self, frame: Any) -> list[Any]:
-        """Send a frame; gives what came back at once."""
-        self.session.received(frame if isinstance(frame, str | bytes) else json.dumps(frame))
-        return self.line.take()
 
     def subscribe(self, channel: str, *products: str, **more: Any) -> list[Any]:
         """Advanced Trade."""
@@ -103,13 +53,6 @@ class Client:
         (found,) = [frame for frame in self.line.frames if frame.get("id") == self._calls]
         self.line.frames.remove(found)
         return found
-
-    def after(self, milliseconds: int) -> list[Any]:
-        """What arrives within the time, ticked as the server ticks."""
-        for _ in range(0, milliseconds, 50):
-            self._clock.ms += 50
-            self.session.tick(self._clock.ms)
-        return self.line.take()
 
 
 def encoded(value: Any) -> str:
@@ -262,11 +205,10 @@ def make_token() -> Callable[[str, Mapping[str, Any], Mapping[str, Any]], str]:
 @pytest.fixture
 def capture() -> Callable[[str], Any]:
     """`capture("advanced-order")`: the body of a recorded or documented REST answer."""
-    if not CAPTURES.is_dir():
-        pytest.skip("the captures are not here")
+    recorded = captures_of("coinbase")
 
     def read(name: str) -> Any:
-        return json.loads((CAPTURES / "rest" / f"{name}.json").read_text())["body"]
+        return json.loads((recorded / "rest" / f"{name}.json").read_text())["body"]
 
     return read
 
@@ -274,11 +216,10 @@ def capture() -> Callable[[str], Any]:
 @pytest.fixture
 def captured_frames() -> Callable[[str], Sequence[Any]]:
     """`captured_frames("user-advanced-envelopes")`: the received frames of a recorded stream."""
-    if not CAPTURES.is_dir():
-        pytest.skip("the captures are not here")
+    recorded = captures_of("coinbase")
 
     def read(name: str) -> Sequence[Any]:
-        lines = [json.loads(line) for line in (CAPTURES / f"{name}.jsonl").read_text().splitlines()[1:]]
+        lines = [json.loads(line) for line in (recorded / f"{name}.jsonl").read_text().splitlines()[1:]]
         return [json.loads(line["text"]) for line in lines if line["direction"] == "received"]
 
     return read

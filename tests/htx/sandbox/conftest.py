@@ -8,7 +8,6 @@ import hmac
 import json
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -20,75 +19,9 @@ from astra.sandbox import Account, EngineOrder, HttpRequest, HttpResponse, NewOr
 from astra_htx.sandbox import HtxSandbox, SandboxLimits
 from astra_sandbox.engine import MatchingEngine
 from astra_sandbox.sandbox import ample_funds
+from unwired import Client, Line, StillClock, captures_of
 
-START_MS = 1_795_262_400_000
-CAPTURES = Path(__file__).resolve().parents[4] / "shared" / "captures" / "htx"
 REAL_HOSTS = {"spot": "api.huobi.pro", "derivatives": "api.hbdm.com"}
-
-
-class StillClock:
-    """Time passes only when a test says so."""
-
-    def __init__(self) -> None:
-        self.ms = START_MS
-
-    def wall_ns(self) -> int:
-        return self.ms * 1_000_000
-
-    def monotonic(self) -> float:
-        return self.ms / 1000
-
-    async def sleep(self, seconds: float) -> None:
-        raise AssertionError("nothing sleeps here")
-
-    async def wait(self, event: Any, seconds: float) -> bool:
-        raise AssertionError("nothing waits here")
-
-
-class Line:
-    """The server's side of a connection, and what the client has received on it."""
-
-    def __init__(self) -> None:
-        self.frames: list[Any] = []
-        self.raw: list[str | bytes] = []
-        self.closed: int | None = None
-
-    def send(self, payload: str | bytes) -> None:
-        self.raw.append(payload)
-        text = payload if isinstance(payload, str) else gzip.decompress(payload).decode()
-        self.frames.append(json.loads(text, parse_float=Decimal))
-
-    def ping(self, payload: bytes) -> None:
-        raise AssertionError("HTX does not use the protocol's pings")
-
-    def close(self, code: int = 1000, reason: str = "") -> None:
-        self.closed = code
-
-    def take(self) -> list[Any]:
-        """The frames since the last call."""
-        frames, self.frames = self.frames, []
-        return frames
-
-
-class Client:
-    """A connection as its client sees it. It answers no pings unless told to."""
-
-    def __init__(self, session: SandboxSession, line: Line, clock: StillClock) -> None:
-        self.session = session
-        self.line = line
-        self._clock = clock
-
-    def send(self, frame: Any) -> list[Any]:
-        """Send a frame; gives what came back at once."""
-        self.session.received(frame if isinstance(frame, str | bytes) else json.dumps(frame))
-        return self.line.take()
-
-    def after(self, milliseconds: int) -> list[Any]:
-        """What arrives within the time, ticked as the server ticks."""
-        for _ in range(0, milliseconds, 50):
-            self._clock.ms += 50
-            self.session.tick(self._clock.ms)
-        return self.line.take()
 
 
 def canonical(params: Mapping[str, Any]) -> str:
@@ -98,6 +31,12 @@ def canonical(params: Mapping[str, Any]) -> str:
 def sign(secret: str, method: str, host: str, path: str, query: str) -> str:
     payload = f"{method}\n{host}\n{path}\n{query}"
     return base64.b64encode(hmac.new(secret.encode(), payload.encode(), hashlib.sha256).digest()).decode()
+
+
+def read_frame(payload: str | bytes) -> Any:
+    """Numbers as the venue writes them."""
+    text = payload if isinstance(payload, str) else gzip.decompress(payload).decode()
+    return json.loads(text, parse_float=Decimal)
 
 
 class Venue:
@@ -192,7 +131,7 @@ class Venue:
     # --- WebSocket ---
 
     def connect(self, host: str, path: str) -> Client:
-        line = Line()
+        line = Line((str, bytes), read_frame)
         session = self.sandbox.connect(host, path, {"host": "127.0.0.1:4711"}, line)
         assert isinstance(session, SandboxSession), session
         return Client(session, line, self.clock)
@@ -257,11 +196,10 @@ def make_venue() -> Callable[..., Venue]:
 @pytest.fixture
 def capture() -> Callable[[str], Any]:
     """`capture("spot-order-get")`: the body of a recorded or documented REST answer."""
-    if not CAPTURES.is_dir():
-        pytest.skip("the captures are not here")
+    recorded = captures_of("htx")
 
     def read(name: str) -> Any:
-        return json.loads((CAPTURES / "rest" / f"{name}.json").read_text(), parse_float=Decimal)["body"]
+        return json.loads((recorded / "rest" / f"{name}.json").read_text(), parse_float=Decimal)["body"]
 
     return read
 
@@ -269,11 +207,10 @@ def capture() -> Callable[[str], Any]:
 @pytest.fixture
 def captured_frames() -> Callable[[str], Sequence[Any]]:
     """`captured_frames("spot-private-v2")`: the received frames of a recording that holds text."""
-    if not CAPTURES.is_dir():
-        pytest.skip("the captures are not here")
+    recorded = captures_of("htx")
 
     def read(name: str) -> Sequence[Any]:
-        rows = [json.loads(line) for line in (CAPTURES / f"{name}.jsonl").read_text().splitlines()[1:]]
+        rows = [json.loads(line) for line in (recorded / f"{name}.jsonl").read_text().splitlines()[1:]]
         texts = [
             row["text"] if "text" in row else gzip.decompress(base64.b64decode(row["base64"])).decode()
             for row in rows

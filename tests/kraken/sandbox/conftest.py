@@ -6,81 +6,29 @@ import hmac
 import json
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 
+import unwired
 from astra.models.orders import OrderType
 from astra.models.trades import Side
 from astra.sandbox import Account, EngineOrder, HttpRequest, HttpResponse, NewOrder, SandboxSession
 from astra_kraken.sandbox import KrakenSandbox, SandboxLimits
 from astra_sandbox.engine import MatchingEngine
 from astra_sandbox.sandbox import ample_funds
+from unwired import Line, StillClock, captures_of
 
-START_MS = 1_795_262_400_000
-CAPTURES = Path(__file__).resolve().parents[4] / "shared" / "captures" / "kraken"
 HISTORY = "/api/history/v3"
 
 
-class StillClock:
-    """Time passes only when a test says so."""
-
-    def __init__(self) -> None:
-        self.ms = START_MS
-
-    def wall_ns(self) -> int:
-        return self.ms * 1_000_000
-
-    def monotonic(self) -> float:
-        return self.ms / 1000
-
-    async def sleep(self, seconds: float) -> None:
-        raise AssertionError("nothing sleeps here")
-
-    async def wait(self, event: Any, seconds: float) -> bool:
-        raise AssertionError("nothing waits here")
-
-
-class Line:
-    """The server's side of a connection, and what the client has received on it."""
-
-    def __init__(self) -> None:
-        self.frames: list[Any] = []
-        self.texts: list[str] = []
-        self.closed: int | None = None
-
-    def send(self, payload: str | bytes) -> None:
-        assert isinstance(payload, str), "Kraken sends text"
-        self.texts.append(payload)
-        self.frames.append(json.loads(payload, parse_float=Decimal))
-
-    def ping(self, payload: bytes) -> None:
-        raise AssertionError("Kraken does not ping")
-
-    def close(self, code: int = 1000, reason: str = "") -> None:
-        self.closed = code
-
-    def take(self) -> list[Any]:
-        """The frames since the last call."""
-        frames, self.frames = self.frames, []
-        return frames
-
-
-class Client:
+class Client(unwired.Client):
     """A connection as its client sees it."""
 
     def __init__(self, session: SandboxSession, line: Line, clock: StillClock) -> None:
-        self.session = session
-        self.line = line
-        self._clock = clock
+        super().__init__(session, line, clock)
         self.hello = line.take()
-
-    def send(self, frame: Any) -> list[Any]:
-        """Send a frame; gives what came back at once."""
-        self.session.received(frame if isinstance(frame, str | bytes) else json.dumps(frame))
-        return self.line.take()
 
     def subscribe(self, channel: str, **params: Any) -> list[Any]:
         """Of Spot."""
@@ -90,13 +38,6 @@ class Client:
         """Of derivatives."""
         listed = {"product_ids": list(products)} if products else {}
         return self.send({"event": "subscribe", "feed": feed, **listed, **more})
-
-    def after(self, milliseconds: int) -> list[Any]:
-        """What arrives within the time, ticked as the server ticks."""
-        for _ in range(0, milliseconds, 50):
-            self._clock.ms += 50
-            self.session.tick(self._clock.ms)
-        return self.line.take()
 
 
 class Venue:
@@ -218,7 +159,7 @@ class Venue:
     # --- WebSocket ---
 
     def connect(self, host: str = "spot_stream", target: str | None = None) -> Client:
-        line = Line()
+        line = Line(parse=lambda payload: json.loads(payload, parse_float=Decimal))
         path = target or ("/ws/v1" if host == "derivatives_stream" else "/v2")
         session = self.sandbox.connect(host, path, {}, line)
         assert isinstance(session, SandboxSession), session
@@ -269,11 +210,10 @@ def make_venue() -> Callable[..., Venue]:
 @pytest.fixture
 def capture() -> Callable[[str], Any]:
     """`capture("spot-balance")`: the body of a recorded or documented REST answer."""
-    if not CAPTURES.is_dir():
-        pytest.skip("the captures are not here")
+    recorded = captures_of("kraken")
 
     def read(name: str) -> Any:
-        return json.loads((CAPTURES / "rest" / f"{name}.json").read_text())["body"]
+        return json.loads((recorded / "rest" / f"{name}.json").read_text())["body"]
 
     return read
 
@@ -281,11 +221,10 @@ def capture() -> Callable[[str], Any]:
 @pytest.fixture
 def captured_frames() -> Callable[[str], Sequence[Any]]:
     """`captured_frames("spot-book-v2-btcusd")`: the received frames of a recorded stream."""
-    if not CAPTURES.is_dir():
-        pytest.skip("the captures are not here")
+    recorded = captures_of("kraken")
 
     def read(name: str) -> Sequence[Any]:
-        lines = [json.loads(line) for line in (CAPTURES / "streams" / f"{name}.jsonl").read_text().splitlines()[1:]]
+        lines = [json.loads(line) for line in (recorded / "streams" / f"{name}.jsonl").read_text().splitlines()[1:]]
         return [json.loads(line["text"], parse_float=Decimal) for line in lines if line["direction"] == "received"]
 
     return read
@@ -294,9 +233,8 @@ def captured_frames() -> Callable[[str], Sequence[Any]]:
 @pytest.fixture
 def vectors() -> Mapping[str, Any]:
     """The signing vectors by name."""
-    if not CAPTURES.is_dir():
-        pytest.skip("the captures are not here")
-    read = json.loads((CAPTURES / "vectors" / "signing.json").read_text())["vectors"]
+    recorded = captures_of("kraken")
+    read = json.loads((recorded / "vectors" / "signing.json").read_text())["vectors"]
     return {vector["name"]: vector for vector in read}
 
 

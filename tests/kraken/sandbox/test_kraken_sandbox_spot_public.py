@@ -235,7 +235,7 @@ class TestBook:
         venue.crowd(PEPE, "BUY", "120000.5", "0.000004905")
         client = venue.connect()
         _, snapshot = client.subscribe("book", symbol=["PEPE/USD"])
-        assert '"price":4.905e-06,"qty":120000.50000' in client.line.texts[-1]
+        assert '"price":4.905e-06,"qty":120000.50000' in client.line.raw[-1]
         assert snapshot["data"][0]["checksum"] == zlib.crc32(b"4905" + b"12000050000")
 
     def test_unsubscribing_repeats_the_depth(self, venue):

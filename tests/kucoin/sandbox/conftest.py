@@ -6,82 +6,30 @@ import hmac
 import json
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
+import unwired
 from astra.models.trades import Side
 from astra.sandbox import Account, HttpRequest, HttpResponse, SandboxSession
 from astra_kucoin.sandbox import KucoinSandbox, SandboxLimits
 from astra_sandbox.engine import MatchingEngine
 from astra_sandbox.sandbox import ample_funds
-
-START_MS = 1_795_262_400_000
-CAPTURES = Path(__file__).resolve().parents[4] / "shared" / "captures" / "kucoin"
-
-
-class StillClock:
-    """Time passes only when a test says so."""
-
-    def __init__(self) -> None:
-        self.ms = START_MS
-
-    def wall_ns(self) -> int:
-        return self.ms * 1_000_000
-
-    def monotonic(self) -> float:
-        return self.ms / 1000
-
-    async def sleep(self, seconds: float) -> None:
-        raise AssertionError("nothing sleeps here")
-
-    async def wait(self, event: Any, seconds: float) -> bool:
-        raise AssertionError("nothing waits here")
+from unwired import Line, StillClock, captures_of
 
 
 def signature(secret: str, text: str) -> str:
     return base64.b64encode(hmac.new(secret.encode(), text.encode(), hashlib.sha256).digest()).decode()
 
 
-class Line:
-    """The server's side of a connection, and what the client has received on it."""
-
-    def __init__(self, kind: type) -> None:
-        self.frames: list[Any] = []
-        self.closed: int | None = None
-        self._kind = kind
-
-    def send(self, payload: str | bytes) -> None:
-        assert isinstance(payload, self._kind), "classic sockets send text, unified ones binary frames"
-        self.frames.append(json.loads(payload))
-
-    def ping(self, payload: bytes) -> None:
-        raise AssertionError("KuCoin sends no pings")
-
-    def close(self, code: int = 1000, reason: str = "") -> None:
-        self.closed = code
-
-    def take(self) -> list[Any]:
-        """The frames since the last call."""
-        frames, self.frames = self.frames, []
-        return frames
-
-
-class Client:
+class Client(unwired.Client):
     """A connection as its client sees it."""
 
     def __init__(self, session: SandboxSession, line: Line, clock: StillClock) -> None:
-        self.session = session
-        self.line = line
-        self._clock = clock
+        super().__init__(session, line, clock)
         self._sent = 0
-
-    def send(self, frame: Any) -> list[Any]:
-        """Send a frame; gives what came back at once."""
-        self.session.received(frame if isinstance(frame, str | bytes) else json.dumps(frame))
-        return self.line.take()
 
     def subscribe(self, topic: str, **more: Any) -> list[Any]:
         """Classic: subscribe, and expect the acknowledgement."""
@@ -96,13 +44,6 @@ class Client:
         first, *others = self.send({"id": f"s{self._sent}", "action": action, "channel": channel} | more)
         assert first == {"id": f"s{self._sent}", "result": True}
         return others
-
-    def after(self, milliseconds: int) -> list[Any]:
-        """What arrives within the time, ticked as the server ticks."""
-        for _ in range(0, milliseconds, 50):
-            self._clock.ms += 50
-            self.session.tick(self._clock.ms)
-        return self.line.take()
 
 
 class Venue:
@@ -264,11 +205,10 @@ def make_venue() -> Callable[..., Venue]:
 @pytest.fixture
 def capture() -> Callable[[str], Any]:
     """`capture("futures-symbol")`: `data` of a recorded or documented REST answer."""
-    if not CAPTURES.is_dir():
-        pytest.skip("the captures are not here")
+    recorded = captures_of("kucoin")
 
     def read(name: str) -> Any:
-        body = json.loads((CAPTURES / "rest" / f"{name}.json").read_text())["body"]
+        body = json.loads((recorded / "rest" / f"{name}.json").read_text())["body"]
         return body.get("data", body)
 
     return read
@@ -277,11 +217,10 @@ def capture() -> Callable[[str], Any]:
 @pytest.fixture
 def captured_frames() -> Callable[[str], Sequence[Any]]:
     """`captured_frames("uta-private")`: the frames of a recorded stream."""
-    if not CAPTURES.is_dir():
-        pytest.skip("the captures are not here")
+    recorded = captures_of("kucoin")
 
     def read(name: str) -> Sequence[Any]:
-        lines = (CAPTURES / f"{name}.jsonl").read_text().splitlines()[1:]
+        lines = (recorded / f"{name}.jsonl").read_text().splitlines()[1:]
         return [json.loads(json.loads(line)["text"]) for line in lines]
 
     return read
@@ -290,9 +229,8 @@ def captured_frames() -> Callable[[str], Sequence[Any]]:
 @pytest.fixture
 def vectors() -> dict[str, Any]:
     """Name -> signing vector."""
-    if not CAPTURES.is_dir():
-        pytest.skip("the captures are not here")
-    return {one["name"]: one for one in json.loads((CAPTURES / "signing.json").read_text())["vectors"]}
+    recorded = captures_of("kucoin")
+    return {one["name"]: one for one in json.loads((recorded / "signing.json").read_text())["vectors"]}
 
 
 def differences(ours: Any, theirs: Any, where: str = "") -> list[str]:

@@ -9,76 +9,26 @@ import hmac
 import json
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 
+import unwired
 from astra.models.trades import Side
 from astra.sandbox import Account, HttpRequest, HttpResponse, SandboxSession
 from astra_okx.sandbox import OkxSandbox, SandboxLimits
 from astra_sandbox.engine import MatchingEngine
 from astra_sandbox.sandbox import ample_funds
-
-START_MS = 1_795_262_400_000
-CAPTURES = Path(__file__).resolve().parents[4] / "shared" / "captures" / "okx"
+from unwired import Line, StillClock, captures_of
 
 
-class StillClock:
-    """Time passes only when a test says so."""
-
-    def __init__(self) -> None:
-        self.ms = START_MS
-
-    def wall_ns(self) -> int:
-        return self.ms * 1_000_000
-
-    def monotonic(self) -> float:
-        return self.ms / 1000
-
-    async def sleep(self, seconds: float) -> None:
-        raise AssertionError("nothing sleeps here")
-
-    async def wait(self, event: Any, seconds: float) -> bool:
-        raise AssertionError("nothing waits here")
-
-
-class Line:
-    """The server's side of a connection, and what the client has received on it."""
-
-    def __init__(self) -> None:
-        self.frames: list[Any] = []
-        self.closed: int | None = None
-
-    def send(self, payload: str | bytes) -> None:
-        assert isinstance(payload, str), "OKX sends text"
-        self.frames.append(payload if payload == "pong" else json.loads(payload))
-
-    def ping(self, payload: bytes) -> None:
-        raise AssertionError("OKX is asked for pongs")
-
-    def close(self, code: int = 1000, reason: str = "") -> None:
-        self.closed = code
-
-    def take(self) -> list[Any]:
-        """The frames since the last call."""
-        frames, self.frames = self.frames, []
-        return frames
-
-
-class Client:
+class Client(unwired.Client):
     """A connection as its client sees it."""
 
     def __init__(self, session: SandboxSession, line: Line, venue: Venue) -> None:
-        self.session = session
-        self.line = line
+        super().__init__(session, line, venue.clock)
         self._venue = venue
-
-    def send(self, frame: Any) -> list[Any]:
-        """Send a frame; gives what came back at once."""
-        self.session.received(frame if isinstance(frame, str | bytes) else json.dumps(frame))
-        return self.line.take()
 
     def subscribe(self, *args: Mapping[str, str], op: str = "subscribe") -> list[Any]:
         return self.send({"op": op, "args": list(args)})
@@ -97,13 +47,6 @@ class Client:
         self.session.received(json.dumps({"id": "77", "op": op, "args": list(args), **fields}))
         index = next(i for i, frame in enumerate(self.line.frames) if frame.get("op") == op)
         return self.line.frames.pop(index)
-
-    def after(self, milliseconds: int) -> list[Any]:
-        """What arrives within the time, ticked as the server ticks."""
-        for _ in range(0, milliseconds, 50):
-            self._venue.clock.ms += 50
-            self.session.tick(self._venue.clock.ms)
-        return self.line.take()
 
 
 def signature(secret: str, text: str) -> str:
@@ -185,7 +128,7 @@ class Venue:
     # --- WebSocket ---
 
     def connect(self, plane: str = "public") -> Client:
-        line = Line()
+        line = Line(parse=lambda payload: payload if payload == "pong" else json.loads(payload))
         session = self.sandbox.connect(f"{plane}_stream", f"/ws/v5/{plane}", {}, line)
         assert isinstance(session, SandboxSession), session
         self.clock.ms += 400  # three connections a second
@@ -210,23 +153,24 @@ def make_venue() -> type[Venue]:
 class Captures:
     """The recordings of the venue."""
 
+    def __init__(self) -> None:
+        self._folder = captures_of("okx")
+
     def body(self, name: str) -> Any:
-        return json.loads((CAPTURES / "rest" / f"{name}.json").read_text(encoding="utf-8"))["body"]
+        return json.loads((self._folder / "rest" / f"{name}.json").read_text(encoding="utf-8"))["body"]
 
     def frames(self, name: str) -> list[Any]:
         """What the venue sent."""
-        lines = (CAPTURES / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()[1:]
+        lines = (self._folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()[1:]
         parsed = [json.loads(line) for line in lines]
         return [json.loads(frame["text"]) for frame in parsed if frame["direction"] == "received"]
 
     def signing(self) -> list[Any]:
-        return list(json.loads((CAPTURES / "signing.json").read_text(encoding="utf-8"))["vectors"])
+        return list(json.loads((self._folder / "signing.json").read_text(encoding="utf-8"))["vectors"])
 
 
 @pytest.fixture(scope="session")
 def captures() -> Captures:
-    if not CAPTURES.exists():
-        pytest.skip(f"no recordings at {CAPTURES}")
     return Captures()
 
 

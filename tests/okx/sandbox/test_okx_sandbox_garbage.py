@@ -52,9 +52,7 @@ FRAMES = st.fixed_dictionaries(
 POSTS = ["/trade/order", "/trade/amend-order", "/trade/cancel-order", "/trade/order-algo", "/account/set-leverage"]
 LISTS = ["/trade/batch-orders", "/trade/cancel-batch-orders", "/trade/amend-batch-orders", "/trade/cancel-algos"]
 GETS = ["/trade/order", "/trade/orders-pending", "/trade/fills", "/account/positions", "/account/trade-fee"]
-QUIET = settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+QUIET = settings(max_examples=150, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture
