@@ -10,7 +10,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from astra.errors import SymbolError
-from astra.symbols import AssetType, OptionType, Symbol, strike_text
+from astra.symbols import AssetType, OptionType, Symbol, expiry_date, expiry_ms, strike_text
 
 exchanges = st.from_regex(r"[A-Z][A-Z0-9]{0,11}", fullmatch=True).filter(lambda code: code != "HTX")
 parts = st.text(st.characters(exclude_characters="-\x7f", exclude_categories=("Z", "Cc", "Cs")), min_size=1).filter(
@@ -141,3 +141,15 @@ def test_strikes_are_written_without_exponent_and_trailing_zeros(strike: Decimal
 )
 def test_strikes(strike: str, text: str) -> None:
     assert strike_text(strike) == text
+
+
+@given(st.dates(datetime.date(2000, 1, 1), datetime.date(2068, 12, 31)), st.integers(0, 23))
+def test_the_date_of_a_moment_is_that_of_its_day_in_utc(day: datetime.date, hour: int) -> None:
+    written = f"{day:%y%m%d}"
+    assert expiry_date(expiry_ms(written, hour)) == written
+
+
+def test_a_moment_of_expiry() -> None:
+    assert expiry_ms("270326", 8) == 1_806_048_000_000
+    assert expiry_date(1_806_048_000_000 + 16 * 3_600_000 - 1) == "270326"
+    assert expiry_date(1_806_048_000_000 + 16 * 3_600_000) == "270327"

@@ -7,7 +7,6 @@ switches that part of the filter off.
 
 from __future__ import annotations
 
-import datetime
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -19,7 +18,7 @@ import pydantic
 
 from astra.errors import SymbolError
 from astra.models.markets import ContractType, Market, MarketStatus
-from astra.symbols import COIN_MARGINED, AssetType, OptionType, Symbol, strike_text
+from astra.symbols import COIN_MARGINED, AssetType, OptionType, Symbol, expiry_date, expiry_ms, strike_text
 from astra_binance.rest import FamilyRest, RateLimit
 from astra_binance.settings import COINM, OPTIONS, SPOT, USDM
 
@@ -154,7 +153,7 @@ def _futures_market(row: FuturesRow, exchange: str, product: str) -> Market:
     expiry = None
     if not perpetual:
         dated = row.symbol.rpartition("_")[2]
-        expiry = dated if dated.isdigit() and len(dated) == 6 else _date_text(row.delivery_date)
+        expiry = dated if dated.isdigit() and len(dated) == 6 else expiry_date(row.delivery_date)
     inverse = product == COINM
     if inverse and not row.contract_size:
         raise ValueError("an inverse contract without a contract size")
@@ -230,12 +229,7 @@ def _option_expiry(given: int, date: str) -> int:
     """The documentation prints midnight as expiry, live answers the real hour: midnight is not believed."""
     if given % _DAY_MS:
         return given
-    day = datetime.datetime.strptime(date, "%y%m%d").replace(tzinfo=datetime.UTC, hour=EXPIRY_HOUR)
-    return int(day.timestamp() * 1000)
-
-
-def _date_text(time_ms: int) -> str:
-    return datetime.datetime.fromtimestamp(time_ms / 1000, datetime.UTC).strftime("%y%m%d")
+    return expiry_ms(date, EXPIRY_HOUR)
 
 
 decode_info = msgspec.json.Decoder(ExchangeInfo).decode

@@ -18,7 +18,7 @@ import pydantic
 from astra.errors import SymbolError
 from astra.models.base import decimal_text
 from astra.models.markets import ContractType, Market, MarketStatus, TickBand
-from astra.symbols import COIN_MARGINED, AssetType, OptionType, Symbol, strike_text
+from astra.symbols import COIN_MARGINED, AssetType, OptionType, Symbol, expiry_date, strike_text
 from astra.trading.native import decimal_or_none
 from astra_coinbase.settings import INTERNATIONAL, SPOT, US_FUTURES
 
@@ -193,7 +193,7 @@ def future_market(row: Product) -> Market:
         AssetType.PERP if perpetual else AssetType.FUT,
         base,
         quote,
-        expiry=None if perpetual else date_of(expiry),
+        expiry=None if perpetual else expiry_date(expiry),
         disambiguator=details.contract_code,
     )
     return Market(
@@ -240,7 +240,7 @@ def instrument_market(row: Instrument) -> Market | None:
         asset_type,
         base,
         quote,
-        expiry=date_of(expiry) if dated else None,
+        expiry=expiry_date(expiry) if dated else None,
         strike=strike_text(row.strike or Decimal(0)) if option else None,
         option_type=option,
         disambiguator=COIN_MARGINED if reversed_ else None,
@@ -295,8 +295,3 @@ def epoch_ms(moment: datetime.datetime) -> int:
 def known_ms(moment: datetime.datetime | None) -> int | None:
     """The same; None for the zero times that the venue writes where it has none."""
     return None if moment is None or moment <= _EPOCH else (moment - _EPOCH) // _MS
-
-
-def date_of(expiry_ms: int) -> str:
-    """The date of an expiry as symbols write it (YYMMDD, UTC)."""
-    return f"{datetime.datetime.fromtimestamp(expiry_ms / 1000, datetime.UTC):%y%m%d}"

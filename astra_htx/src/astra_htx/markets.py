@@ -6,7 +6,6 @@ documentation, "Get Market Symbols Setting", "Query Swap Info" (linear, coin-mar
 
 from __future__ import annotations
 
-import datetime
 import logging
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -16,7 +15,7 @@ import pydantic
 
 from astra.errors import SymbolError
 from astra.models.markets import ContractType, Market, MarketStatus
-from astra.symbols import COIN_MARGINED, AssetType, Symbol
+from astra.symbols import COIN_MARGINED, AssetType, Symbol, expiry_date
 from astra_htx.errors import EXCHANGE
 from astra_htx.rest import Answer, HtxRest
 from astra_htx.settings import COIN_FUTURES, COIN_SWAP, LINEAR, SPOT
@@ -115,7 +114,7 @@ class ContractRow(msgspec.Struct):
             asset_type,
             base,
             quote,
-            expiry=None if expiry is None else date_of(expiry),
+            expiry=None if expiry is None else expiry_date(expiry),
             disambiguator=None if linear else COIN_MARGINED,
         )
         return Market(
@@ -139,11 +138,6 @@ class ContractRow(msgspec.Struct):
 def step(digits: int) -> Decimal:
     """The step of numbers with so many digits behind the point."""
     return Decimal(1).scaleb(-digits)
-
-
-def date_of(expiry_ms: int) -> str:
-    """The date of a delivery as symbols write it (YYMMDD, UTC)."""
-    return f"{datetime.datetime.fromtimestamp(expiry_ms / 1000, datetime.UTC):%y%m%d}"
 
 
 decode_rows = msgspec.json.Decoder(Answer[list[msgspec.Raw]]).decode

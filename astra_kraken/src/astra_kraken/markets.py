@@ -22,7 +22,7 @@ import pydantic
 
 from astra.errors import SymbolError
 from astra.models.markets import ContractType, Market, MarketStatus
-from astra.symbols import COIN_MARGINED, AssetType, OptionType, Symbol, strike_text
+from astra.symbols import COIN_MARGINED, AssetType, OptionType, Symbol, expiry_ms, strike_text
 from astra_kraken.settings import DERIVATIVES, SPOT
 
 logger = logging.getLogger(__name__)
@@ -289,10 +289,7 @@ def derivatives_market(row: DerivativesRow, exchange: str) -> Market:
 
 
 def _expiry_ms(given: datetime.datetime | None, date: str) -> int:
-    when = given
-    if when is None:
-        when = datetime.datetime.strptime(date, "%y%m%d").replace(tzinfo=datetime.UTC, hour=EXPIRY_HOUR)
-    return round(when.timestamp() * 1000)
+    return expiry_ms(date, EXPIRY_HOUR) if given is None else round(given.timestamp() * 1000)
 
 
 _decode_derivatives_row = msgspec.json.Decoder(DerivativesRow).decode

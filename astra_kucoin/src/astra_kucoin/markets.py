@@ -7,7 +7,6 @@ docs-new, "Get All Symbols" (spot, futures).
 
 from __future__ import annotations
 
-import datetime
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -19,7 +18,7 @@ import pydantic
 
 from astra.errors import SymbolError
 from astra.models.markets import ContractType, Market, MarketStatus
-from astra.symbols import COIN_MARGINED, AssetType, Symbol
+from astra.symbols import COIN_MARGINED, AssetType, Symbol, expiry_date
 from astra_kucoin.rest import Answer, Rest
 from astra_kucoin.settings import FUTURES, SPOT
 
@@ -121,7 +120,7 @@ class ContractRow(msgspec.Struct, rename="camel"):
             asset_type,
             self.base_currency.upper(),
             self.quote_currency.upper(),
-            expiry=None if expiry is None else date_of(expiry),
+            expiry=None if expiry is None else expiry_date(expiry),
             disambiguator=COIN_MARGINED if self.is_inverse else None,
         )
         return Market(
@@ -196,8 +195,3 @@ def _understood(rows: Sequence[msgspec.Raw], read: Callable[[msgspec.Raw], T]) -
 
 def _positive(text: str | None) -> Decimal | None:
     return (Decimal(text) or None) if text else None
-
-
-def date_of(expiry_ms: int) -> str:
-    """The date of an expiry as symbols write it (YYMMDD, UTC)."""
-    return f"{datetime.datetime.fromtimestamp(expiry_ms / 1000, datetime.UTC):%y%m%d}"

@@ -7,7 +7,6 @@ instruments", "Get option tick bands".
 
 from __future__ import annotations
 
-import datetime
 import logging
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -17,7 +16,7 @@ import pydantic
 
 from astra.errors import SymbolError
 from astra.models.markets import ContractType, Market, MarketStatus, TickBand
-from astra.symbols import COIN_MARGINED, AssetType, OptionType, Symbol, strike_text
+from astra.symbols import COIN_MARGINED, AssetType, OptionType, Symbol, expiry_date, strike_text
 from astra.trading.native import decimal_or_none
 from astra_okx.rest import Answer, OkxRest
 from astra_okx.settings import FUTURES, OPTION, SPOT, SWAP
@@ -165,7 +164,7 @@ def market_of(row: Instrument, product: str, bands: tuple[TickBand, ...] | None 
         asset_type,
         base,
         quote,
-        expiry=None if expiry is None else date_of(expiry),
+        expiry=None if expiry is None else expiry_date(expiry),
         strike=strike_text(row.stk) if option else None,
         option_type=option,
         disambiguator=COIN_MARGINED if inverse else "XPERP" if row.rule_type == X_PERP else None,
@@ -192,8 +191,3 @@ def market_of(row: Instrument, product: str, bands: tuple[TickBand, ...] | None 
         strike=Decimal(row.stk) if option else None,
         option_type=option,
     )
-
-
-def date_of(expiry_ms: int) -> str:
-    """The date of an expiry as symbols write it (YYMMDD, UTC)."""
-    return f"{datetime.datetime.fromtimestamp(expiry_ms / 1000, datetime.UTC):%y%m%d}"

@@ -57,6 +57,17 @@ def strike_text(strike: Decimal | str) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def expiry_date(time_ms: int) -> str:
+    """The day of an expiry (ms since the epoch) as symbols write it: YYMMDD, in UTC."""
+    return f"{datetime.datetime.fromtimestamp(time_ms / 1000, datetime.UTC):%y%m%d}"
+
+
+def expiry_ms(date: str, hour: int) -> int:
+    """The moment, in ms since the epoch, of so many o'clock UTC on a day as symbols write it (YYMMDD)."""
+    day = datetime.datetime.strptime(date, "%y%m%d").replace(hour=hour, tzinfo=datetime.UTC)
+    return int(day.timestamp() * 1000)
+
+
 class Symbol(msgspec.Struct, frozen=True, order=True):
     """A market symbol, taken apart.
 

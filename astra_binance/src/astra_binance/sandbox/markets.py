@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterator
 from decimal import Decimal
-from itertools import chain, count, islice, zip_longest
+from itertools import count
 
 from astra.models.markets import ContractType, Market, MarketStatus
-from astra.symbols import AssetType, OptionType
+from astra.sandbox.toolkit import listing
+from astra.symbols import AssetType, OptionType, expiry_ms
 from astra_binance.sandbox.wire import Family
 
 # Fixed dates: a listing must not depend on the day it is made. Quarterlies and the options expire at 08:00 UTC.
 _QUARTERLY = "270326"
 _YEAR_END = "271231"
-
-
-def _expiry_ms(date: str) -> int:
-    day = datetime.datetime.strptime(date, "%y%m%d").replace(hour=8, tzinfo=datetime.UTC)
-    return int(day.timestamp() * 1000)
 
 
 def _spot(
@@ -75,7 +70,7 @@ def _usdm(
         max_price=Decimal(tick) * 45_000_000,
         min_notional=Decimal(notional),
         contract_type=ContractType.LINEAR,
-        expiry=None if expiry is None else _expiry_ms(expiry),
+        expiry=None if expiry is None else expiry_ms(expiry, 8),
     )
 
 
@@ -100,7 +95,7 @@ def _coinm(base: str, size: int, tick: str, *, expiry: str | None = None) -> Mar
         max_price=Decimal(tick) * 45_000_000,
         contract_size=Decimal(size),
         contract_type=ContractType.INVERSE,
-        expiry=None if expiry is None else _expiry_ms(expiry),
+        expiry=None if expiry is None else expiry_ms(expiry, 8),
     )
 
 
@@ -121,7 +116,7 @@ def _option(base: str, expiry: str, strike: str, right: OptionType, tick: str) -
         max_price=Decimal(80_000),
         contract_size=Decimal(1),
         contract_type=ContractType.LINEAR,
-        expiry=_expiry_ms(expiry),
+        expiry=expiry_ms(expiry, 8),
         strike=Decimal(strike),
         option_type=right,
     )
@@ -190,12 +185,5 @@ def _many_options() -> Iterator[Market]:
 
 def default_markets(wanted: int | None) -> list[Market]:
     """The default listing; with `wanted`, that many markets, taken from the products in turn."""
-    families = [default_spot(), default_usdm(), default_coinm(), default_options()]
-    if wanted is None:
-        return list(chain.from_iterable(families))
-    endless = [
-        chain(listed, more)
-        for listed, more in zip(families, (_many_spot(), _many_usdm(), _many_coinm(), _many_options()), strict=True)
-    ]
-    in_turn = (market for row in zip_longest(*endless) for market in row)
-    return list(islice(in_turn, max(0, wanted)))
+    products = [default_spot(), default_usdm(), default_coinm(), default_options()]
+    return listing(products, [_many_spot(), _many_usdm(), _many_coinm(), _many_options()], wanted)

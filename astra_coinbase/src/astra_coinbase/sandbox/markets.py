@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator
 from decimal import Decimal
-from itertools import chain, count, islice, zip_longest
+from itertools import count
 
 from astra.models.markets import ContractType, Market, MarketStatus, TickBand
-from astra.symbols import AssetType, OptionType
+from astra.sandbox.toolkit import listing
+from astra.symbols import AssetType, OptionType, expiry_ms
 
 SPOT = "spot"
 US_FUTURES = "us_futures"
@@ -21,18 +22,10 @@ _QUARTERLY = "270625"
 """Fixed dates: a listing must not depend on the day it is made."""
 
 
-def _at(date: str, hour: int) -> datetime.datetime:
-    return datetime.datetime.strptime(date, "%y%m%d").replace(hour=hour, tzinfo=datetime.UTC)
-
-
-def _ms(moment: datetime.datetime) -> int:
-    return int(moment.timestamp() * 1000)
-
-
 def native_date(date: str) -> str:
     """270625 as the venue writes it in names: 25JUN27."""
-    moment = _at(date, 0)
-    return f"{moment.day}{moment:%b%y}".upper()
+    day = datetime.datetime.strptime(date, "%y%m%d").replace(tzinfo=datetime.UTC)
+    return f"{day.day}{day:%b%y}".upper()
 
 
 def _spot(
@@ -88,7 +81,7 @@ def us_expiry(native: str) -> int:
     """When a contract of the US exchange expires, by its name; those in perpetual style do, too. (At 16:00 in London,
     which is 15:00 UTC in summer.)"""
     moment = datetime.datetime.strptime(native.split("-")[1], "%d%b%y").replace(tzinfo=datetime.UTC)
-    return _ms(moment.replace(hour=15 if 4 <= moment.month <= 9 else 16))
+    return expiry_ms(f"{moment:%y%m%d}", 15 if 4 <= moment.month <= 9 else 16)
 
 
 def _perpetual(base: str, size: str, tick: str, *, inverse: bool = False) -> Market:
@@ -122,7 +115,7 @@ def _inverse_future(base: str, date: str, size: str, tick: str) -> Market:
         min_quantity=Decimal(1),
         contract_size=Decimal(size),
         contract_type=ContractType.INVERSE,
-        expiry=_ms(_at(date, 8)),
+        expiry=expiry_ms(date, 8),
     )
 
 
@@ -150,7 +143,7 @@ def _option(base: str, date: str, strike: str, right: OptionType, tick: str, *, 
         min_quantity=Decimal(1),
         contract_size=Decimal(size or 1),
         contract_type=ContractType.INVERSE if inverse else ContractType.LINEAR,
-        expiry=_ms(_at(date, 8)),
+        expiry=expiry_ms(date, 8),
         strike=Decimal(strike),
         option_type=right,
     )
@@ -210,11 +203,4 @@ def _many_international() -> Iterator[Market]:
 def default_markets(wanted: int | None) -> list[Market]:
     """The default listing; with `wanted`, that many markets, taken from the products in turn."""
     products = [default_spot(), default_us_futures(), default_international()]
-    if wanted is None:
-        return list(chain.from_iterable(products))
-    endless = [
-        chain(listed, more)
-        for listed, more in zip(products, (_many_spot(), _many_us_futures(), _many_international()), strict=True)
-    ]
-    in_turn = (market for row in zip_longest(*endless) for market in row)
-    return list(islice(in_turn, max(0, wanted)))
+    return listing(products, [_many_spot(), _many_us_futures(), _many_international()], wanted)

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterator
 from decimal import Decimal
-from itertools import chain, count, islice, zip_longest
+from itertools import count
 
 from astra.models.markets import ContractType, Market, MarketStatus
-from astra.symbols import AssetType
+from astra.sandbox.toolkit import listing
+from astra.symbols import AssetType, expiry_ms
 from astra_htx.sandbox.wire import Family
 
 # Fixed dates: a listing must not depend on the day it is made. Contracts are delivered on Fridays at 08:00 UTC.
 _QUARTER = "270326"
 _NEXT_QUARTER = "270625"
-
-
-def delivery_ms(date: str) -> int:
-    """The moment of delivery of a contract dated `yymmdd`."""
-    day = datetime.datetime.strptime(date, "%y%m%d").replace(hour=8, tzinfo=datetime.UTC)
-    return int(day.timestamp() * 1000)
 
 
 def _spot(
@@ -67,7 +61,7 @@ def _linear(base: str, size: str, tick: str, *, expiry: str | None = None) -> Ma
         min_quantity=Decimal(1),
         contract_size=Decimal(size),
         contract_type=ContractType.LINEAR,
-        expiry=None if expiry is None else delivery_ms(expiry),
+        expiry=None if expiry is None else expiry_ms(expiry, 8),
     )
 
 
@@ -86,7 +80,7 @@ def _coin(base: str, size: str, tick: str, *, expiry: str | None = None) -> Mark
         min_quantity=Decimal(1),
         contract_size=Decimal(size),
         contract_type=ContractType.INVERSE,
-        expiry=None if expiry is None else delivery_ms(expiry),
+        expiry=None if expiry is None else expiry_ms(expiry, 8),
     )
 
 
@@ -120,14 +114,16 @@ def _listed() -> list[list[Market]]:
     ]
 
 
-def _synthetic() -> Iterator[Market]:
-    """Ever more markets: Spot and linear swaps in turn."""
-    for number in count(1):
-        yield _spot(f"T{number}", "USDT", 4, 4, "1000000", least="0.01")
-        yield _linear(f"T{number}", "1", "0.0001")
+def _synthetic() -> list[Iterator[Market]]:
+    """Ever more markets, product by product."""
+    return [
+        (_spot(f"T{number}", "USDT", 4, 4, "1000000", least="0.01") for number in count(1)),
+        (_linear(f"T{number}", "1", "0.0001") for number in count(1)),
+        (_coin(f"T{number}", "10", "0.0001") for number in count(1)),
+        (_coin(f"T{number}", "10", "0.0001", expiry=_QUARTER) for number in count(1)),
+    ]
 
 
-def default_markets(wanted: int | None) -> Iterator[Market]:
-    """The usual markets; or so many: first the usual ones, each product's first before any second."""
-    by_turns = (market for turn in zip_longest(*_listed()) for market in turn if market is not None)
-    return by_turns if wanted is None else islice(chain(by_turns, _synthetic()), wanted)
+def default_markets(wanted: int | None) -> list[Market]:
+    """The default listing; with `wanted`, that many markets, taken from the products in turn."""
+    return listing(_listed(), _synthetic(), wanted)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterator
 from decimal import Decimal
-from itertools import chain, count, islice, zip_longest
+from itertools import count
 
 from astra.models.markets import ContractType, Market, MarketStatus
-from astra.symbols import AssetType, OptionType
+from astra.sandbox.toolkit import listing
+from astra.symbols import AssetType, OptionType, expiry_ms
 
 SPOT, DERIVATIVES = "spot", "derivatives"
 NATIVE_ASSETS = {"BTC": "XBT", "DOGE": "XDG"}
@@ -17,11 +17,6 @@ NATIVE_ASSETS = {"BTC": "XBT", "DOGE": "XDG"}
 # Fixed dates: a listing must not depend on the day it is made.
 _QUARTERLY = "270326"
 _YEAR_END = "271231"
-
-
-def _expiry_ms(date: str, hour: int) -> int:
-    day = datetime.datetime.strptime(date, "%y%m%d").replace(hour=hour, tzinfo=datetime.UTC)
-    return int(day.timestamp() * 1000)
 
 
 def _spot(
@@ -66,7 +61,7 @@ def _linear(base: str, tick: str, lot: str, expiry: str | None = None) -> Market
         min_quantity=Decimal(lot),
         contract_size=Decimal(1),
         contract_type=ContractType.LINEAR,
-        expiry=None if expiry is None else _expiry_ms(expiry, 8),
+        expiry=None if expiry is None else expiry_ms(expiry, 8),
     )
 
 
@@ -87,7 +82,7 @@ def _inverse(base: str, tick: str, expiry: str | None = None) -> Market:
         min_quantity=Decimal(1),
         contract_size=Decimal(1),
         contract_type=ContractType.INVERSE,
-        expiry=None if expiry is None else _expiry_ms(expiry, 16),
+        expiry=None if expiry is None else expiry_ms(expiry, 16),
     )
 
 
@@ -106,7 +101,7 @@ def _option(base: str, expiry: str, strike: str, right: OptionType, tick: str, l
         min_quantity=Decimal(lot),
         contract_size=Decimal(1),
         contract_type=ContractType.LINEAR,
-        expiry=_expiry_ms(expiry, 8),
+        expiry=expiry_ms(expiry, 8),
         strike=Decimal(strike),
         option_type=right,
     )
@@ -159,11 +154,7 @@ def _many_derivatives() -> Iterator[Market]:
 def default_markets(wanted: int | None) -> list[Market]:
     """The default listing; with `wanted`, that many markets, taken from the products in turn."""
     products = [default_spot(), default_derivatives()]
-    if wanted is None:
-        return list(chain.from_iterable(products))
-    endless = [chain(listed, more) for listed, more in zip(products, (_many_spot(), _many_derivatives()), strict=True)]
-    in_turn = (market for row in zip_longest(*endless) for market in row)
-    return list(islice(in_turn, max(0, wanted)))
+    return listing(products, [_many_spot(), _many_derivatives()], wanted)
 
 
 def wallet_of(market: Market) -> str:

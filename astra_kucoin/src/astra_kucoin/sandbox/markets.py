@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterator
 from decimal import Decimal
-from itertools import chain, count, islice, zip_longest
+from itertools import count
 
 from astra.models.markets import ContractType, Market, MarketStatus
-from astra.symbols import AssetType
+from astra.sandbox.toolkit import listing
+from astra.symbols import AssetType, expiry_ms
 from astra_kucoin.sandbox.wire import FUTURES, SPOT
 
 _MONTH_CODES = {"03": "H", "06": "M", "09": "U", "12": "Z"}
@@ -82,13 +82,8 @@ def _contract(
         max_price=Decimal(1_000_000),
         contract_size=Decimal(1) if size is None else Decimal(size),
         contract_type=ContractType.INVERSE if size is None else ContractType.LINEAR,
-        expiry=None if expiry is None else _expiry_ms(expiry),
+        expiry=None if expiry is None else expiry_ms(expiry, 8),
     )
-
-
-def _expiry_ms(date: str) -> int:
-    day = datetime.datetime.strptime(date, "%y%m%d").replace(hour=8, tzinfo=datetime.UTC)
-    return int(day.timestamp() * 1000)
 
 
 def default_spot() -> list[Market]:
@@ -131,8 +126,4 @@ def _many_futures() -> Iterator[Market]:
 def default_markets(wanted: int | None) -> list[Market]:
     """The default listing; with `wanted`, that many markets, taken from the products in turn."""
     products = [default_spot(), default_futures()]
-    if wanted is None:
-        return list(chain.from_iterable(products))
-    endless = [chain(listed, more) for listed, more in zip(products, (_many_spot(), _many_futures()), strict=True)]
-    in_turn = (market for row in zip_longest(*endless) for market in row)
-    return list(islice(in_turn, max(0, wanted)))
+    return listing(products, [_many_spot(), _many_futures()], wanted)

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterator
 from decimal import Decimal
-from itertools import chain, count, islice, zip_longest
+from itertools import count
 
 from astra.models.markets import ContractType, Market, MarketStatus, TickBand
-from astra.symbols import AssetType, OptionType
+from astra.sandbox.toolkit import listing
+from astra.symbols import AssetType, OptionType, expiry_ms
 
 # Fixed dates: a listing must not depend on the day it is made. Contracts are delivered at 08:00 UTC.
 _QUARTERLY = "270326"
 _YEAR_END = "271231"
 _FIVE_YEARS = "310404"
-
-
-def _expiry_ms(date: str) -> int:
-    day = datetime.datetime.strptime(date, "%y%m%d").replace(hour=8, tzinfo=datetime.UTC)
-    return int(day.timestamp() * 1000)
 
 
 def _spot(
@@ -69,7 +64,7 @@ def _contract(
         market_max_quantity=Decimal(most) / 100,
         contract_size=Decimal(size),
         contract_type=ContractType.INVERSE if inverse else ContractType.LINEAR,
-        expiry=None if expiry is None else _expiry_ms(expiry),
+        expiry=None if expiry is None else expiry_ms(expiry, 8),
     )
 
 
@@ -94,7 +89,7 @@ def _option(base: str, expiry: str, strike: str, right: OptionType, *, size: str
         max_quantity=Decimal(1_000_000),
         contract_size=Decimal(size),
         contract_type=ContractType.INVERSE if coin else ContractType.LINEAR,
-        expiry=_expiry_ms(expiry),
+        expiry=expiry_ms(expiry, 8),
         strike=Decimal(strike),
         option_type=right,
     )
@@ -169,11 +164,4 @@ def _many_options() -> Iterator[Market]:
 def default_markets(wanted: int | None) -> list[Market]:
     """The default listing; with `wanted`, that many markets, taken from the products in turn."""
     products = [default_spot(), default_swaps(), default_futures(), default_options()]
-    if wanted is None:
-        return list(chain.from_iterable(products))
-    endless = [
-        chain(listed, more)
-        for listed, more in zip(products, (_many_spot(), _many_swaps(), _many_futures(), _many_options()), strict=True)
-    ]
-    in_turn = (market for row in zip_longest(*endless) for market in row)
-    return list(islice(in_turn, max(0, wanted)))
+    return listing(products, [_many_spot(), _many_swaps(), _many_futures(), _many_options()], wanted)

@@ -1,15 +1,17 @@
-"""What the sandboxes of several venues need: number texts, form parameters, counters of what clients use."""
+"""What the sandboxes of several venues need: number texts, form parameters, listings, counters of what clients use."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
+from itertools import chain, islice
 from typing import Any
 from urllib.parse import unquote_plus
 
 import msgspec
 
+from astra.models.markets import Market
 from astra.sandbox import HttpResponse
 
 
@@ -53,6 +55,17 @@ def split_form(text: str) -> list[tuple[str, str]]:
             name, _, value = part.partition("=")
             pairs.append((unquote_plus(name), unquote_plus(value)))
     return pairs
+
+
+def listing(
+    products: Sequence[Sequence[Market]], further: Sequence[Iterator[Market]], wanted: int | None
+) -> list[Market]:
+    """The markets that a sandbox lists: those of its products; or, where a test wants so many, that number of them,
+    one of each product in turn. `further`: for each product, synthetic markets without end."""
+    if wanted is None:
+        return list(chain.from_iterable(products))
+    endless = [chain(listed, more) for listed, more in zip(products, further, strict=True)]
+    return list(islice((market for turn in zip(*endless, strict=True) for market in turn), max(0, wanted)))
 
 
 class Window:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections import Counter
 from decimal import Decimal
 from typing import Any
@@ -13,7 +12,7 @@ from astra.errors import MarketNotFound
 from astra.hookspecs import API_VERSION
 from astra.models.markets import ContractType, Market
 from astra.plugins import VENUES
-from astra.symbols import AssetType, Symbol
+from astra.symbols import AssetType, Symbol, expiry_date
 from astra.testing.conformance.bench import LOOPBACK, Bench
 from astra.testing.conformance.catalogue import Level, NotApplicable, check, expect, expect_equal, fail, shown
 from astra.testing.conformance.subjects import Subject
@@ -196,7 +195,7 @@ async def terms(bench: Bench) -> None:
                 f"{market.symbol}: expiry: expected ms since the epoch, seen {market.expiry}",
             )
             assert market.expiry is not None
-            day = datetime.datetime.fromtimestamp(market.expiry / 1000, datetime.UTC).strftime("%y%m%d")
+            day = expiry_date(market.expiry)
             expect_equal(f"{market.symbol}: the day (UTC) of its expiry {market.expiry}", day, parsed.expiry)
         strike = None if parsed.strike is None else Decimal(parsed.strike)
         expect_equal(f"{market.symbol}: strike", market.strike, strike)
