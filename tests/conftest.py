@@ -101,6 +101,16 @@ def pytest_configure(config: pytest.Config) -> None:
         kind.__init__ = remembering(kind.__init__, note_error)  # type: ignore[method-assign]
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_astra_subjects(config: pytest.Config) -> list[Any]:
+    """Of the conformance kit: the recordings of the venues that it checks, where there are any."""
+    from astra.directory import canonical_exchange
+    from recorded import VENUES, recorded_subjects
+
+    asked = {canonical_exchange(code.upper()) for code in config.option.astra_venue}
+    return recorded_subjects(code for code in VENUES if "ALL" in asked or code in asked)
+
+
 @pytest.fixture(autouse=True)
 def nothing_secret_is_told() -> Iterator[None]:
     texts.clear()

@@ -105,6 +105,28 @@ def test_recordings_are_checked_without_a_sandbox(tmp_path: Path) -> None:
     assert "no sandbox" in checks[401]["reason"]
 
 
+def test_recordings_join_the_installed_venue_that_is_named(tmp_path: Path) -> None:
+    renamed = (
+        CONFTEST.format(flaw="")
+        + """
+
+class Installed(TinyVenue):
+    code = "BINANCE"
+
+
+def pytest_astra_subjects():
+    return [Subject.of(Installed, feed=feed, recordings=[book, trades])]
+"""
+    )
+    (tmp_path / "conftest.py").write_text(renamed, encoding="utf-8")
+    options = ("-p", "astra.testing.conformance", "--astra-report=r.json", "-k", "c101 or c801 or c803 or c401")
+    run = pytest_in(tmp_path, *options, "--astra-venue=BINANCE")
+    assert "4 passed" in run.stdout, run.stdout + run.stderr
+    (venue,) = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["venues"].values()
+    assert venue["plugin"].startswith("astra-binance ")
+    assert [one["number"] for one in venue["checks"]] == [101, 401, 801, 803]
+
+
 @pytest.mark.parametrize(("flaw", "number"), [("gaps", 804), ("sides", 803)])
 def test_a_flawed_feed_fails_on_its_recording(flaw: str, number: int, tmp_path: Path) -> None:
     printed, checks = recorded(tmp_path, flaw)

@@ -48,7 +48,8 @@ class ConformanceSpecs:
 
     @pytest.hookspec
     def pytest_astra_subjects(self, config: pytest.Config) -> Sequence[Subject] | None:
-        """Venues to check, beside those that `--astra-venue` names."""
+        """Venues to check, beside those that `--astra-venue` names; or recordings of one that it names: then the
+        installed venue is checked against its sandbox, and its feed against the recordings."""
 
 
 class _State:
@@ -157,7 +158,12 @@ def _subjects(config: pytest.Config) -> Sequence[Subject]:
     except PluginError as error:
         raise pytest.UsageError(f"--astra-venue: {error}") from None
     for given in config.hook.pytest_astra_subjects(config=config):
-        subjects += given or ()
+        for subject in given or ():
+            named = next((index for index, one in enumerate(subjects) if one.code == subject.code), None)
+            if named is not None and subject.sandbox is None and not subjects[named].recordings:
+                subjects[named] = subjects[named].with_recordings_of(subject)
+            else:
+                subjects.append(subject)
     if not subjects:
         raise pytest.UsageError(
             "nothing to check: name an installed venue (--astra-venue=KRAKEN, --astra-venue=all), or return Subjects "

@@ -106,6 +106,10 @@ class Subject(msgspec.Struct, frozen=True):
             origin=f"{info.distribution} {info.version}",
         )
 
+    def with_recordings_of(self, other: Subject) -> Subject:
+        """This venue, and the recordings that somebody hands in for it."""
+        return msgspec.structs.replace(self, feed=other.feed, recordings=other.recordings)
+
     def section(self, urls: Mapping[str, str]) -> dict[str, Any]:
         """The venue's section of the configuration that points it at the sandbox."""
         return {"hosts": dict(urls)} if self.settings is None else dict(self.settings(urls))
