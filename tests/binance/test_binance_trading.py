@@ -811,7 +811,7 @@ async def test_a_spot_cancel_all_lists_what_it_canceled(played: Any, recordings:
     assert await played.venue.cancel_all_orders(market, played.credentials) == ()
 
 
-async def test_a_futures_cancel_all_reaches_conditional_orders_even_if_the_first_half_fails(
+async def test_a_futures_cancel_all_reaches_conditional_orders_even_if_the_other_half_fails(
     played: Any, recordings: Any
 ) -> None:
     played.http.answer("DELETE", "/fapi/v1/allOpenOrders", b"<html>", status=502)
@@ -822,13 +822,50 @@ async def test_a_futures_cancel_all_reaches_conditional_orders_even_if_the_first
     assert sent(played, "DELETE", "/fapi/v1/algoOpenOrders") == {"symbol": "BTCUSDT"}
 
 
+async def test_a_lost_answer_of_one_half_of_a_futures_cancel_all_is_not_hidden_by_a_refusal_of_the_other(
+    played: Any,
+) -> None:
+    refusal = {"code": -4131, "msg": "not now"}
+    market = await played.market(USDM)
+    played.http.answer("DELETE", "/fapi/v1/allOpenOrders", b"<html>", status=502)
+    played.http.answer("DELETE", "/fapi/v1/algoOpenOrders", refusal, status=400)
+    with pytest.raises(OrderOutcomeUnknown, match="not now"):
+        await played.venue.cancel_all_orders(market, played.credentials)
+    played.http.answers.clear()
+    played.http.answer("DELETE", "/fapi/v1/allOpenOrders", refusal, status=400)
+    played.http.answer("DELETE", "/fapi/v1/algoOpenOrders", b"<html>", status=502)
+    with pytest.raises(OrderOutcomeUnknown, match="not now"):
+        await played.venue.cancel_all_orders(market, played.credentials)
+
+
+async def test_conditional_orders_go_first_because_triggered_ones_are_ordinary_then(
+    played: Any, recordings: Any
+) -> None:
+    for path in ("/fapi/v1/allOpenOrders", "/fapi/v1/algoOpenOrders"):
+        played.http.answer("DELETE", path, recordings.body("usdm-allOpenOrders-cancel"))
+    await played.venue.cancel_all_orders(await played.market(USDM), played.credentials)
+    paths = [request.url.path for request in played.http.requests if request.method == "DELETE"]
+    assert paths == ["/fapi/v1/algoOpenOrders", "/fapi/v1/allOpenOrders"]
+
+
+async def test_one_conditional_order_that_is_refused_does_not_keep_the_others(played: Any, recordings: Any) -> None:
+    played.http.answer("DELETE", "/dapi/v1/allOpenOrders", recordings.body("coinm-allOpenOrders-cancel"))
+    algos = [algo_order(algoId=n, symbol="BTCUSD_PERP") for n in (1, 2)]
+    played.http.answer("GET", "/dapi/v1/openAlgoOrders", algos)
+    played.http.answer("DELETE", "/dapi/v1/algoOrder", {"code": -4131, "msg": "not now"}, status=400)
+    played.http.answer("DELETE", "/dapi/v1/algoOrder", {"algoId": 2, "code": "200", "msg": "success"})
+    with pytest.raises(VenueError, match="not now"):
+        await played.venue.cancel_all_orders(await played.market(COINM), played.credentials)
+    assert [params["algoId"] for params in played.http.asked("DELETE", "/dapi/v1/algoOrder")] == ["1", "2"]
+
+
 async def test_a_coin_margined_cancel_all_ends_conditional_orders_one_by_one(played: Any, recordings: Any) -> None:
     played.http.answer("DELETE", "/dapi/v1/allOpenOrders", recordings.body("coinm-allOpenOrders-cancel"))
     algos = [algo_order(algoId=n, symbol="BTCUSD_PERP") for n in (1, 2)]
     played.http.answer("GET", "/dapi/v1/openAlgoOrders", algos)
     played.http.answer("DELETE", "/dapi/v1/algoOrder", {"code": -2011, "msg": "Unknown order sent."}, status=400)
     played.http.answer("DELETE", "/dapi/v1/algoOrder", {"algoId": 2, "code": "200", "msg": "success"})
-    assert await played.venue.cancel_all_orders(await played.market(COINM), played.credentials) == ()
+    assert not await played.venue.cancel_all_orders(await played.market(COINM), played.credentials)
     assert [params["algoId"] for params in played.http.asked("DELETE", "/dapi/v1/algoOrder")] == ["1", "2"]
 
 

@@ -14,15 +14,19 @@ from astra.errors import (
     AuthenticationError,
     InvalidOrder,
     MarketNotFound,
+    OrderNotFound,
+    OrderOutcomeUnknown,
     PermissionDenied,
     RateLimited,
     UnsupportedOperation,
     VenueUnavailable,
 )
-from astra.families import FamilySettings, FamilyTrading, FamilyVenue
+from astra.families import FamilySettings, FamilyTrading, FamilyVenue, raise_gravest
 from astra.models.accounts import Balance
 from astra.models.credentials import Credentials
 from astra.models.markets import ContractType, Market
+from astra.models.orders import Order, OrderRef, OrderStatus, OrderType
+from astra.models.trades import Side
 from astra.net.http import AnswerLost, Request, Response
 from astra.net.ratelimit import RateLimiter
 from astra.rest import Failure, Meaning, Recent, RestApi, encoded
@@ -155,6 +159,121 @@ async def test_a_product_that_was_never_read_fails_the_list(venue: NestVenue) ->
     venue.fail["futures"] = VenueUnavailable("down", exchange="NEST")
     with pytest.raises(VenueUnavailable, match="the futures markets could not be read"):
         await venue.list_markets()
+
+
+# -- cancelling everything ----------------------------------------------------------------------------------------
+
+
+def lost(where: str) -> OrderOutcomeUnknown:
+    return OrderOutcomeUnknown("no answer", exchange="NEST", market=where, operation="cancel_all_orders")
+
+
+class Cancelling(FamilyTrading):
+    """Each market has one open order; cancelling it ends as scripted."""
+
+    title = "Cancelling"
+    ends: ClassVar[dict[str, Exception]] = {}
+
+    def orders(self, status: OrderStatus) -> list[Order]:
+        return [
+            Order(
+                id=name,
+                client_order_id=None,
+                market=f"NEST-SPOT-{name}-USD",
+                side=Side.BUY,
+                type=OrderType.LIMIT,
+                status=status,
+            )
+            for name in ("A", "B", "C")
+        ]
+
+    async def open_orders(self, market: Market | None, credentials: Credentials) -> Sequence[Order]:
+        return self.orders(OrderStatus.NEW)
+
+    async def cancel_all(self, market: Market, credentials: Credentials) -> Sequence[Order]:
+        name = market.symbol.split("-")[2]
+        if name in self.ends:
+            raise self.ends[name]
+        return [order for order in self.orders(OrderStatus.CANCELED) if order.id == name]
+
+    async def cancel_batch(
+        self, market: Market, refs: Sequence[OrderRef], credentials: Credentials
+    ) -> Sequence[Order | Exception]:
+        done = {order.id: order for order in self.orders(OrderStatus.CANCELED)}
+        return [self.ends.get(str(ref.id), done[str(ref.id)]) for ref in refs]
+
+
+@pytest.fixture
+async def cancelling(anyio_backend: Any) -> Cancelling:
+    async def load() -> Sequence[Market]:
+        return [market(f"NEST-SPOT-{name}-USD") for name in ("A", "B", "C")]
+
+    clock = ManualClock()
+    Cancelling.ends = {}
+    api = Api("NEST", "spot", "https://x", limiter=RateLimiter("NEST", (), clock), clock=clock)
+    return Cancelling(api, MarketTable("NEST", load, clock))
+
+
+async def test_every_market_is_canceled_whatever_fails_and_an_unknown_outcome_is_told_first(
+    cancelling: Cancelling,
+) -> None:
+    assert [order.id for order in await cancelling.cancel_everywhere(account())] == ["A", "B", "C"]
+    cancelling.ends["A"] = VenueUnavailable("down", exchange="NEST")
+    with pytest.raises(VenueUnavailable, match=r"down$"):
+        await cancelling.cancel_everywhere(account())
+    cancelling.ends["B"] = lost("NEST-SPOT-B-USD")
+    with pytest.raises(OrderOutcomeUnknown, match=r"no answer \(beside it: VenueUnavailable: .*down\)") as raised:
+        await cancelling.cancel_everywhere(account())
+    assert raised.value.market == "NEST-SPOT-B-USD"
+
+
+async def test_cancelling_what_is_listed_leaves_out_what_was_done_and_tells_an_unknown_outcome_first(
+    cancelling: Cancelling,
+) -> None:
+    one = market("NEST-SPOT-A-USD")
+    cancelling.ends["A"] = OrderNotFound("done", exchange="NEST")
+    assert [order.id for order in await cancelling.cancel_listed(one, account())] == ["B", "C"]
+    cancelling.ends["B"] = limited = RateLimited("slow down", exchange="NEST")
+    with pytest.raises(RateLimited):
+        await cancelling.cancel_listed(one, account())
+    cancelling.ends["A"], cancelling.ends["C"] = limited, lost("NEST-SPOT-A-USD")
+    with pytest.raises(OrderOutcomeUnknown, match="slow down") as raised:
+        await cancelling.cancel_listed(one, account())
+    assert str(raised.value).count("slow down") == 1, "one failure of several orders is told once"
+
+
+async def test_an_unknown_outcome_of_one_family_is_not_hidden_by_the_refusal_of_another(
+    anyio_backend: Any,
+) -> None:
+    class Both(FamilyVenue):
+        code = "NEST"
+        products = ("spot", "futures")
+        families: ClassVar[Any] = {"spot": Cancelling, "futures": type("Other", (Cancelling,), {"ends": {}})}
+
+        def __init__(self, host: Any, settings: FamilySettings) -> None:
+            super().__init__(host, settings)
+            limiter = RateLimiter(self.code, (), host.clock)
+            self.parts = {
+                name: family(Api(self.code, name, "https://x", limiter=limiter, clock=host.clock), self.markets)
+                for name, family in self.families.items()
+            }
+
+        async def load_markets(self, product: str) -> Sequence[Market]:
+            return [market(f"NEST-SPOT-{name}-USD", product=product) for name in "ABC"] if product == "spot" else []
+
+    async with anyio.create_task_group() as tasks:
+        nest = Both(ManualHost(tasks, ManualClock()), FamilySettings(products=("spot", "futures")))
+        Cancelling.ends = {"A": PermissionDenied("read only", exchange="NEST")}
+        nest.families["futures"].ends = {"C": lost("NEST-SPOT-C-USD")}
+        with pytest.raises(OrderOutcomeUnknown, match=r"the futures orders could not .*read only"):
+            await nest.cancel_all_orders(None, account())
+
+
+def test_of_many_failures_the_first_few_are_told() -> None:
+    failures = [VenueUnavailable(f"down {n}", exchange="NEST") for n in range(9)]
+    raise_gravest([])
+    with pytest.raises(VenueUnavailable, match=r"^NEST: down 0 .*down 1.*down 3, and 5 more"):
+        raise_gravest(failures)
 
 
 # -- spellings ----------------------------------------------------------------------------------------------------

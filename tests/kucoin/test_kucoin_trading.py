@@ -33,7 +33,9 @@ from astra.testing import ManualHost
 from astra_kucoin.errors import CODES, interpret, refusal
 from astra_kucoin.rest import number
 from astra_kucoin.settings import FUTURES, SPOT, KucoinSettings
+from astra_kucoin.trading.futures import FuturesTrading
 from astra_kucoin.trading.rows import FuturesOrderRow, SpotOrderRow
+from astra_kucoin.trading.spot import SpotTrading
 from astra_kucoin.venue import KucoinVenue
 
 pytestmark = pytest.mark.anyio
@@ -495,6 +497,29 @@ async def test_a_lost_conditional_order_that_is_gone_stays_unknown(played: Any) 
     stamped = played.venue.rest.spot.clock.now_ms()
     await played.clock.advance(60)
     assert await played.venue.resolve_order(market, "mine-1", stamped, played.credentials) is True
+
+
+@pytest.mark.parametrize(
+    ("symbol", "orders", "stops"),
+    [(BTC, "/api/v1/hf/orders", f"{STOPS}/cancel"), (LINEAR, "/futures/api/v3/orders", "/futures/api/v1/stopOrders")],
+)
+@pytest.mark.parametrize("refused", [0, 1])
+async def test_conditional_orders_go_first_and_neither_half_keeps_the_other(
+    played: Any, monkeypatch: pytest.MonkeyPatch, symbol: str, orders: str, stops: str, refused: int
+) -> None:
+    market = await played.market(symbol)
+
+    async def two(*_: Any) -> list[Order]:
+        facts = {"market": market.symbol, "side": "BUY", "type": "STOP_MARKET", "status": "NEW"}
+        return [Order.model_validate(facts | {"id": name, "clientOrderId": None}) for name in ("67", "stop:vs8")]
+
+    monkeypatch.setattr(SpotTrading if symbol == BTC else FuturesTrading, "open_orders", two)
+    for place, path in enumerate((stops, orders)):
+        played.http.answer("DELETE", path, refusing("200004", "not now") if place == refused else ok({}))
+    with pytest.raises(VenueError, match="not now"):
+        await played.venue.cancel_all_orders(market, played.credentials)
+    sent = [request.url.path for request in played.http.requests if request.method == "DELETE"]
+    assert sent == [stops, orders]
 
 
 async def test_a_cancel_whose_order_cannot_be_asked_for_has_an_unknown_outcome(played: Any) -> None:

@@ -7,8 +7,10 @@ documentation, "New Order", "New Algo Order", "Modify Order", "Change Log".
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 
 import msgspec
 
@@ -531,29 +533,30 @@ class FuturesTrading(BinanceTrading):
 
     async def cancel_all(self, market: Market, credentials: Credentials) -> Sequence[Order]:
         """Ordinary and conditional orders; the venue confirms without naming them."""
-        params: Parameters = [("symbol", market.native_symbol)]
-        failure: VenueError | None = None
-        try:
-            await self._cancel_all_at("allOpenOrders", market, params, credentials)
-        except VenueError as error:
-            failure = error  # the conditional orders must go all the same
-        if self.dialect.algo_lookup:
-            await self._cancel_all_at("algoOpenOrders", market, params, credentials)
-        else:
-            for algo in await self._open_algos(market, credentials):
-                ref = OrderRef(id=f"{ALGO_PREFIX}{algo.algo_id}")
-                try:
-                    await self._cancel_algo(market, algo.algo_id, ref, credentials)
-                except OrderNotFound:
-                    continue  # triggered or canceled meanwhile
-        if failure is not None:
-            raise failure
-        return ()
 
-    async def _cancel_all_at(self, path: str, market: Market, params: Parameters, credentials: Credentials) -> None:
-        await self.rest.command(
-            "DELETE", path, params, credentials, market=market.symbol, operation="cancel_all_orders"
-        )
+        async def at(path: str) -> Sequence[Order]:
+            await self.rest.command(
+                "DELETE",
+                path,
+                [("symbol", market.native_symbol)],
+                credentials,
+                market=market.symbol,
+                operation="cancel_all_orders",
+            )
+            return ()
+
+        async def one(algo: AlgoOrder) -> Sequence[Order]:
+            with contextlib.suppress(OrderNotFound):  # triggered or canceled meanwhile
+                ref = OrderRef(id=f"{ALGO_PREFIX}{algo.algo_id}")
+                await self._cancel_algo(market, algo.algo_id, ref, credentials)
+            return ()
+
+        async def one_by_one() -> Sequence[Order]:
+            return await self.each(partial(one, algo) for algo in await self._open_algos(market, credentials))
+
+        conditional = partial(at, "algoOpenOrders") if self.dialect.algo_lookup else one_by_one
+        # Conditional ones first: one that is triggered meanwhile is an ordinary one then.
+        return await self.each((conditional, partial(at, "allOpenOrders")))
 
     async def open_orders(self, market: Market | None, credentials: Credentials) -> Sequence[Order]:
         params: Parameters = [("symbol", market.native_symbol if market else None)]

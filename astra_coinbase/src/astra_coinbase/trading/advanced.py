@@ -380,14 +380,7 @@ class AdvancedTrading(FamilyTrading):
         return [results[place] for place in range(len(refs))]
 
     async def cancel_all(self, market: Market, credentials: Credentials) -> Sequence[Order]:
-        """The venue has no such call: what is open is canceled in batches. An order that was done meanwhile is none of
-        the canceled; the first other failure is raised at the end."""
-        refs = [OrderRef(id=order.id) for order in await self.open_orders(market, credentials)]
-        answers = await self.cancel_batch(market, refs, credentials)
-        for answer in answers:
-            if isinstance(answer, Exception) and not isinstance(answer, OrderNotFound):
-                raise answer
-        return [answer for answer in answers if isinstance(answer, Order)]
+        return await self.cancel_listed(market, credentials)
 
     async def amend(self, market: Market, ref: OrderRef, change: OrderChange, credentials: Credentials) -> Order:
         """The venue wants price and size together: what the change leaves out is asked for before."""

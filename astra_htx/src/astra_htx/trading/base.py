@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
-from astra.errors import BadRequest, OrderNotFound, OrderOutcomeUnknown, VenueError
+from astra.errors import BadRequest, OrderOutcomeUnknown, VenueError
 from astra.families import FamilyTrading, in_order
 from astra.models.credentials import Credentials
 from astra.models.markets import Market
@@ -117,14 +117,7 @@ class HtxTrading(FamilyTrading):
         return results
 
     async def cancel_all(self, market: Market, credentials: Credentials) -> Sequence[Order]:
-        """What is open is canceled in batches, so that it is known what was. An order that was done meanwhile is none
-        of the canceled; the first other failure is raised at the end."""
-        refs = [OrderRef(id=order.id) for order in await self.open_orders(market, credentials)]
-        answers = await self.cancel_batch(market, refs, credentials)
-        for answer in answers:
-            if isinstance(answer, Exception) and not isinstance(answer, OrderNotFound):
-                raise answer
-        return [answer for answer in answers if isinstance(answer, Order)]
+        return await self.cancel_listed(market, credentials)
 
     def order_number(self, ref: OrderRef) -> str | None:
         """The venue's id. Raises `BadRequest` for what cannot be one."""

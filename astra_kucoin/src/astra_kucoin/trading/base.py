@@ -68,6 +68,19 @@ class KucoinTrading(FamilyTrading):
         if order.client_order_id is not None and order.type.is_conditional:
             self.notes.stops[order_id] = StopNote(order.client_order_id, order.type)
 
+    async def cancel_at(self, path: str, market: Market, credentials: Credentials, weight: int) -> Sequence[Order]:
+        """Cancel all orders of a market that one path concerns; the venue names none of them."""
+        await self.rest.command(
+            "DELETE",
+            path,
+            credentials,
+            market=market.symbol,
+            operation="cancel_all_orders",
+            weight=weight,
+            params=[("symbol", market.native_symbol)],
+        )
+        return ()
+
     async def canceled_of(
         self, operation: str, market: Market, orders: Sequence[Order], credentials: Credentials
     ) -> Sequence[Order]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -355,18 +356,13 @@ class FuturesTrading(KucoinTrading):
         return results
 
     async def cancel_all(self, market: Market, credentials: Credentials) -> Sequence[Order]:
-        """Ordinary and conditional orders; what became of each is asked for."""
+        """Conditional orders, which may become ordinary ones meanwhile, and ordinary ones; what became of each is asked
+        for."""
         orders = await self.open_orders(market, credentials)
-        for path, weight in (("/api/v3/orders", 10), (STOPS, 15)):
-            await self.rest.command(
-                "DELETE",
-                path,
-                credentials,
-                market=market.symbol,
-                operation="cancel_all_orders",
-                weight=weight,
-                params=[("symbol", market.native_symbol)],
-            )
+        await self.each(
+            partial(self.cancel_at, path, market, credentials, weight)
+            for path, weight in ((STOPS, 15), ("/api/v3/orders", 10))
+        )
         return await self.canceled_of("cancel_all_orders", market, orders, credentials)
 
     # -- the account --------------------------------------------------------------------------------------------

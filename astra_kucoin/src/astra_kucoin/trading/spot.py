@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -366,23 +367,15 @@ class SpotTrading(KucoinTrading):
         return order.model_copy(update={"status": OrderStatus.CANCELED})
 
     async def cancel_all(self, market: Market, credentials: Credentials) -> Sequence[Order]:
-        """Ordinary and conditional orders; what became of each is asked for."""
+        """Conditional orders, which may become ordinary ones meanwhile, and ordinary ones; what became of each is asked
+        for."""
         orders = await self.open_orders(market, credentials)
         conditional = [order for order in orders if (order.id or "").startswith(STOP_PREFIX)]
         for order in orders:
             self.notes.settled(order.id, order.client_order_id)
-        for path, weight, some in ((ORDERS, 2, len(orders) - len(conditional)), (f"{STOPS}/cancel", 3, conditional)):
-            # Orders that were not listed yet must not stay: the ordinary ones are canceled in any case.
-            if some or path == ORDERS:
-                await self.rest.command(
-                    "DELETE",
-                    path,
-                    credentials,
-                    market=market.symbol,
-                    operation="cancel_all_orders",
-                    weight=weight,
-                    params=[("symbol", market.native_symbol)],
-                )
+        # Orders that were not listed yet must not stay: the ordinary ones are canceled in any case.
+        paths = [(f"{STOPS}/cancel", 3), (ORDERS, 2)] if conditional else [(ORDERS, 2)]
+        await self.each(partial(self.cancel_at, path, market, credentials, weight) for path, weight in paths)
         return await self.canceled_of("cancel_all_orders", market, orders, credentials)
 
     async def amend(self, market: Market, ref: OrderRef, change: OrderChange, credentials: Credentials) -> Order:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -247,9 +248,11 @@ class UnifiedTrading(KucoinTrading):
         return await self.after("cancel_order", market, ref, credentials)
 
     async def cancel_all(self, market: Market, credentials: Credentials) -> Sequence[Order]:
-        """Ordinary and conditional orders; what became of each is asked for."""
+        """Conditional orders, which may become ordinary ones meanwhile, and ordinary ones; what became of each is asked
+        for."""
         orders = await self.open_orders(market, credentials)
-        for filters in ("NORMAL", "ADVANCED"):
+
+        async def those(filters: str) -> Sequence[Order]:
             await self.rest.command(
                 "POST",
                 f"{ORDER}/cancel-all",
@@ -259,6 +262,9 @@ class UnifiedTrading(KucoinTrading):
                 weight=10,
                 body={"tradeType": self._type, "symbol": market.native_symbol, "orderFilter": filters},
             )
+            return ()
+
+        await self.each(partial(those, filters) for filters in ("ADVANCED", "NORMAL"))
         return await self.canceled_of("cancel_all_orders", market, orders, credentials)
 
     async def amend(self, market: Market, ref: OrderRef, change: OrderChange, credentials: Credentials) -> Order:

@@ -1,15 +1,9 @@
-"""Venues of one or several API families: who trades what, and what all of them are asked for.
-
-A *family* is a part of a venue's trading API that is spoken to in one way, with one account: some venues have four,
-some one for all their products. A venue names the family of each product; orders go to the family of their market,
-questions about an account to all families at the same time. Hooks that no family of a venue implements are not hooks of
-the venue, and what each product offers can be read from the classes (`FamilyVenue.offers`).
-"""
+"""A venue made of families: orders go to the family of their market, questions about an account to all."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -18,13 +12,19 @@ import anyio
 from astra.errors import (
     AstraError,
     AuthenticationError,
-    MarketNotFound,
-    OrderNotFound,
-    OrderOutcomeUnknown,
     PermissionDenied,
     StreamClosed,
     UnsupportedOperation,
     VenueError,
+)
+from astra.families.trading import (
+    HOOKS,
+    RESOLVE_MARGIN_MS,
+    FamilyTrading,
+    in_order,
+    named,
+    offers,
+    raise_gravest,
 )
 from astra.hookspecs import hookimpl
 from astra.models.accounts import Balance, Fees, Position
@@ -36,333 +36,18 @@ from astra.models.orders import (
     MarginMode,
     Order,
     OrderChange,
-    OrderOptions,
     OrderRef,
     OrderRequest,
-    OrderType,
-    TimeInForce,
 )
 from astra.models.protocols import Host
 from astra.net.clock import VenueClock
-from astra.net.http import AnswerLost
 from astra.net.ratelimit import RateLimiter
-from astra.rest import Placement, RestApi
 from astra.streams.feed import Channel, HistorySource
 from astra.venue import AccountStreamingVenue, MarketTable, VenueSettings
 
 logger = logging.getLogger("astra.venue")
 
 T = TypeVar("T")
-Row = TypeVar("Row")
-
-RESOLVE_MARGIN_MS = 2000
-"""After a command can no longer be accepted, so long until "not found" is believed."""
-SKEW_MS = 5000
-"""How far the venue's creation time and our time stamp of the same order may be apart."""
-REUSE_MS = 60_000
-"""Without the time stamp: an order that is this much older than the placement asked for is not that placement."""
-PAGE = 1000
-
-HOOKS: Mapping[str, str] = {
-    "place_order": "place",
-    "place_orders": "place_batch",
-    "get_order": "get",
-    "cancel_order": "cancel",
-    "cancel_orders": "cancel_batch",
-    "amend_order": "amend",
-    "cancel_all_orders": "cancel_all",
-    "list_orders": "open_orders",
-    "list_fills": "fills",
-    "get_balances": "balances",
-    "get_positions": "positions",
-    "get_fees": "fees",
-    "set_leverage": "set_leverage",
-    "set_margin_mode": "set_margin_mode",
-    "set_position_mode": "set_position_mode",
-    "keep_alive_orders": "keep_alive_orders",
-    "resolve_order": "place",
-}
-"""Hook -> the method of a family that serves it. A family offers what it overrides; who places can resolve."""
-
-
-class FamilyTrading:
-    """The trading hooks of one API family. What a family does not override is `UnsupportedOperation` by name.
-
-    Class attributes: `title`, the family as errors call it; `options_model`, the venue's order options;
-    `fills_by_market`, `fees_by_market`, `timer_by_market`: the venue has these for single markets only.
-    `products` are the products whose markets the family trades.
-    """
-
-    title: ClassVar[str]
-    options_model: ClassVar[type[OrderOptions] | None] = None
-    fills_by_market: ClassVar[bool] = False
-    fees_by_market: ClassVar[bool] = False
-    timer_by_market: ClassVar[bool] = False
-    lacks: ClassVar[Mapping[str, Collection[str]]] = {}
-    """Product -> methods that the family has, but not for its markets."""
-    finds_done_conditionals: ClassVar[bool] = True
-    """Can a conditional order still be looked up when it is no longer open?"""
-
-    def __init__(self, rest: RestApi, markets: MarketTable, products: Sequence[str] = ()) -> None:
-        self.rest = rest
-        self.markets = markets
-        self.exchange = rest.exchange
-        self.product = rest.product
-        self.products = tuple(products) or (rest.product,)
-
-    def unsupported(self, what: str) -> UnsupportedOperation:
-        """An error that says what the family does not offer."""
-        return UnsupportedOperation(f"{self.title}: no {what}", exchange=self.exchange)
-
-    @property
-    def command_window_ms(self) -> int | None:
-        """For how long after its time stamp a command may be accepted: the receive window or expiry that every command
-        carries. None where the venue has nothing of the kind: then only the venue's order history proves that an order
-        was not placed."""
-        return None
-
-    def placement_window_ms(self, placement: Placement | None) -> int | None:
-        """The same for a placement (None: not one of this process), where that depends on how it was sent."""
-        return self.command_window_ms
-
-    # -- orders -------------------------------------------------------------------------------------------------
-
-    async def place(self, market: Market, order: OrderRequest, credentials: Credentials) -> Order:
-        """`order` has a client order id."""
-        raise self.unsupported("orders")
-
-    def check_batch(self, orders: Iterable[OrderRequest]) -> None:
-        """Raise `UnsupportedOperation` unless these orders can be placed in batches."""
-        if not offers(type(self), "place_batch"):
-            raise self.unsupported("batches of orders")
-
-    async def place_batch(
-        self, orders: Sequence[tuple[Market, OrderRequest]], credentials: Credentials
-    ) -> Sequence[Order | Exception]:
-        """Each position holds its order or the error that refused it."""
-        raise self.unsupported("batches of orders")
-
-    async def get(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
-        raise self.unsupported("look-up of single orders")
-
-    async def cancel(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
-        raise self.unsupported("cancels")
-
-    def check_cancel_batch(self) -> None:
-        """Raise `UnsupportedOperation` unless the family takes cancels in batches."""
-        if not offers(type(self), "cancel_batch"):
-            raise self.unsupported("cancels in batches")
-
-    async def cancel_batch(
-        self, market: Market, refs: Sequence[OrderRef], credentials: Credentials
-    ) -> Sequence[Order | Exception]:
-        """Cancels of one market; each position holds the order or the error that refused its cancel."""
-        raise self.unsupported("cancels in batches")
-
-    async def cancel_all(self, market: Market, credentials: Credentials) -> Sequence[Order]:
-        raise self.unsupported("cancelling of all orders")
-
-    async def cancel_everywhere(self, credentials: Credentials) -> Sequence[Order]:
-        """Cancel all open orders of the family: here, market by market. A market that fails does not stop the others;
-        the first failure is raised at the end."""
-        canceled: list[Order] = []
-        symbols = dict.fromkeys(order.market for order in await self.open_orders(None, credentials))
-        failure: VenueError | None = None
-        for symbol in symbols:
-            try:
-                canceled += await self.cancel_all(await self.markets.get(symbol), credentials)
-            except VenueError as error:
-                failure = failure or error
-        if failure is not None:
-            raise failure
-        return canceled
-
-    async def amend(self, market: Market, ref: OrderRef, change: OrderChange, credentials: Credentials) -> Order:
-        raise self.unsupported("amendment of orders; cancel and place anew")
-
-    async def open_orders(self, market: Market | None, credentials: Credentials) -> Sequence[Order]:
-        """Conditional orders included."""
-        raise self.unsupported("list of open orders")
-
-    async def fills(
-        self, market: Market | None, since: int | None, limit: int | None, credentials: Credentials
-    ) -> Sequence[Fill]:
-        """Oldest first. `market` is None only where not `fills_by_market`."""
-        raise self.unsupported("list of fills")
-
-    # -- the account --------------------------------------------------------------------------------------------
-
-    async def balances(self, credentials: Credentials) -> Sequence[Balance]:
-        raise self.unsupported("balances")
-
-    async def positions(self, credentials: Credentials) -> Sequence[Position]:
-        """A family without positions has none."""
-        return ()
-
-    async def fees(self, market: Market | None, credentials: Credentials) -> Sequence[Fees]:
-        """`market` is None only where not `fees_by_market`."""
-        raise self.unsupported("fee rates")
-
-    async def set_leverage(self, market: Market, leverage: Decimal, credentials: Credentials) -> None:
-        raise self.unsupported("leverage to set")
-
-    async def set_margin_mode(self, market: Market, mode: MarginMode, credentials: Credentials) -> None:
-        raise self.unsupported("margin mode to set")
-
-    async def set_position_mode(self, hedge: bool, credentials: Credentials) -> None:
-        raise self.unsupported("position mode to set")
-
-    async def keep_alive_orders(self, market: Market | None, timeout_s: float, credentials: Credentials) -> None:
-        """`market` is None only where not `timer_by_market`."""
-        raise self.unsupported("dead-man timer")
-
-    # -- resolving ----------------------------------------------------------------------------------------------
-
-    async def resolve(self, market: Market, client_order_id: str, since: int, credentials: Credentials) -> Order | bool:
-        """What became of a placement (see the hook): looked up by client order id.
-
-        "Not found" is believed once the venue could no longer accept the request when it was asked: that is the
-        command window after the request's time stamp, by the venue's clock. The stamp of a placement of this process
-        is remembered, because it is set after the rate limiter and may be much later than `since`. A venue without
-        such a window overrides this.
-        """
-        await self.rest.clock.refresh()
-        asked_ms = self.rest.clock.now_ms()
-        since += round(self.rest.clock.offset_ms)
-        placement = self.rest.placement(credentials, client_order_id)
-        stamped = max(since, placement.stamped) if placement else since
-        # Ids may be used again once their order is done: an old order under this id is not the one meant.
-        oldest = placement.stamped - SKEW_MS if placement else since - REUSE_MS
-        try:
-            order = await self.placed(market, client_order_id, credentials, placement)
-        except OrderNotFound:
-            order = None
-        if order is not None and (order.created_time is None or order.created_time >= oldest):
-            return order
-        window_ms = self.placement_window_ms(placement)
-        if window_ms is None or asked_ms - stamped <= window_ms + RESOLVE_MARGIN_MS:
-            return True
-        return placement is not None and placement.conditional and not self.finds_done_conditionals
-
-    async def placed(
-        self, market: Market, client_order_id: str, credentials: Credentials, placement: Placement | None
-    ) -> Order:
-        """The order of a placement, looked up where it was sent to (None: that is not known)."""
-        return await self.get(market, OrderRef(client_order_id=client_order_id), credentials)
-
-    # -- tools --------------------------------------------------------------------------------------------------
-
-    def unknown(
-        self, operation: str, market: Market, ref: OrderRef, lost: AnswerLost | VenueError
-    ) -> OrderOutcomeUnknown:
-        """That it is not known what became of one order, for the same reason as `lost`."""
-        return OrderOutcomeUnknown(
-            lost.message,
-            exchange=self.exchange,
-            market=market.symbol,
-            operation=operation,
-            client_order_id=ref.client_order_id,
-            order_id=ref.id,
-            code=lost.code,
-        )
-
-    async def after(self, operation: str, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
-        """The order as it stands after a command that was accepted, where the answer does not say. Raises
-        `OrderOutcomeUnknown` when it cannot be asked for."""
-        try:
-            return await self.get(market, ref, credentials)
-        except VenueError as error:
-            lost = AnswerLost(f"accepted, but the order could not be asked for: {error.message}", code=error.code)
-            raise self.unknown(operation, market, ref, lost) from error
-
-    def options(self, order: OrderRequest, **allowed: bool) -> Any:
-        """The order's own options as `options_model`; those that are not `allowed` here must not be set."""
-        assert self.options_model is not None
-        given = order.options
-        options = given if isinstance(given, self.options_model) else self.options_model.model_validate(given or {})
-        for name in options.model_fields_set:
-            if not allowed.get(name, False) and getattr(options, name):
-                raise self.unsupported(f"order option {name} for {order.type} orders")
-        return options
-
-    def resting_time_in_force(self, order: OrderRequest, *, gtd: bool = False) -> TimeInForce:
-        """The time in force of an order that may rest; GTC unless it says otherwise."""
-        if order.time_in_force is TimeInForce.GTD and not gtd:
-            raise self.unsupported("time in force GTD")
-        return order.time_in_force or TimeInForce.GTC
-
-    def check_market_time_in_force(self, order: OrderRequest) -> None:
-        """Market orders take no time in force: what cannot be filled expires, which IOC (and GTC) agree with."""
-        if order.time_in_force in (TimeInForce.FOK, TimeInForce.GTD):
-            raise self.unsupported(f"time in force {order.time_in_force} for {order.type} orders")
-
-    def check_type(self, order: OrderRequest, types: Iterable[OrderType]) -> None:
-        if order.type not in types:
-            raise self.unsupported(f"{order.type} orders")
-
-    async def market_of(self, native_symbol: str) -> Market | None:
-        """The market of a row; None, and a warning, where the venue's own market list does not have it."""
-        for product in self.products[:-1]:
-            await self.markets.all()
-            found = self.markets.peek_native(product, native_symbol)
-            if found is not None:
-                return found
-        try:
-            return await self.markets.native(self.products[-1], native_symbol)
-        except MarketNotFound:
-            logger.warning(
-                "%s %s: a row of the unknown market %s is left out", self.exchange, self.product, native_symbol
-            )
-            return None
-
-    async def with_markets(
-        self, rows: Iterable[Row], market: Market | None, native_symbol: Callable[[Row], str]
-    ) -> list[tuple[Market, Row]]:
-        """Rows with their markets."""
-        found = []
-        for row in rows:
-            native = native_symbol(row)
-            known = market if market is not None and market.native_symbol == native else await self.market_of(native)
-            if known is not None:
-                found.append((known, row))
-        return found
-
-    async def windowed(
-        self,
-        fetch: Callable[[int | None, int | None, int], Awaitable[Sequence[Fill]]],
-        since: int | None,
-        limit: int | None,
-        window_ms: int,
-        page: int = PAGE,
-    ) -> Sequence[Fill]:
-        """Fills from `fetch(start, end, size)`, which takes at most `window_ms` and `page` fills at a time and gives
-        the oldest of the window first; oldest first.
-
-        Without `since` the newest `limit`; with it the oldest `limit` from there on.
-        """
-        if since is None:
-            return in_order(await fetch(None, None, min(limit or page, page)))[-(limit or page) :]
-        now = self.rest.clock.now_ms()
-        found: dict[tuple[str, str], Fill] = {}
-        start = since
-        while start <= now and (limit is None or len(found) < limit):
-            end = start + window_ms - 1
-            rows = in_order(await fetch(start, end, page))
-            fresh = [fill for fill in rows if (fill.market, fill.id) not in found]
-            found.update(((fill.market, fill.id), fill) for fill in fresh)
-            # A full page: go on from its last time, again, because more fills may share that millisecond.
-            start = end + 1 if len(rows) < page else rows[-1].time if fresh else rows[-1].time + 1
-        return in_order(found.values())[:limit]
-
-
-def offers(family: type[FamilyTrading], method: str) -> bool:
-    """Does the family override the method of `FamilyTrading`?"""
-    return getattr(family, method) is not getattr(FamilyTrading, method)
-
-
-def in_order(fills: Iterable[Fill]) -> list[Fill]:
-    """Fills by time, those of one millisecond by their ids (as numbers where they are)."""
-    return sorted(fills, key=lambda fill: (fill.time, len(fill.id), fill.id))
 
 
 class OrderbookSource(HistorySource, Protocol):
@@ -470,9 +155,8 @@ class FamilyVenue(AccountStreamingVenue):
         self._listed.update(loaded)
         for product, error in failures.items():
             if product not in self._listed:
-                raise named(
-                    error, f"the {product} markets could not be read (the setting `products` can leave them out)"
-                )
+                leave_out = "(the setting `products` can leave them out)"
+                raise named(error, f"the {product} markets could not be read {leave_out}: {error.message}")
             logger.warning("%s: the %s markets are those of an earlier time: %s", self.code, product, error)
         return [market for product in self.settings.products for market in self._listed[product]]
 
@@ -548,15 +232,17 @@ class FamilyVenue(AccountStreamingVenue):
 
     @hookimpl
     async def cancel_all_orders(self, market: Market | None, credentials: Credentials) -> Sequence[Order]:
-        """In one market, or (None) everywhere. All families are gone through before the first failure is raised; a
-        family that the key has no access to is one."""
+        """In one market, or (None) everywhere. All families are gone through before the gravest failure is raised; that
+        the key has no access to a family is one."""
         if market is not None:
             return await self.family_of(market).cancel_all(market, credentials)
         found, failures = await self.everywhere(
             self.accessible(credentials), lambda name: self.parts[name].cancel_everywhere(credentials)
         )
-        for name, error in failures.items():
-            raise named(error, f"the {name} orders could not (all) be canceled")
+        raise_gravest(
+            named(error, f"the {name} orders could not (all) be canceled: {error.message}")
+            for name, error in failures.items()
+        )
         return [order for orders in found.values() for order in orders]
 
     @hookimpl
@@ -695,7 +381,7 @@ class FamilyVenue(AccountStreamingVenue):
         for name, error in failures.items():
             same_key = any(credentials.key_for(name) == credentials.key_for(other) for other in found)
             if not (self.denied(error) and same_key):
-                raise named(error, f"{name} did not answer")
+                raise named(error, f"{name} did not answer: {error.message}")
             logger.warning("%s: account %r has no access to %s: %s", self.code, credentials.account, name, error)
         return [row for rows in found.values() for row in rows]
 
@@ -705,7 +391,7 @@ class FamilyVenue(AccountStreamingVenue):
         those = self._those_that_offer(method, credentials)
         _, failures = await self.everywhere(those, lambda name: ask(self.parts[name]))
         for name, error in failures.items():
-            raise named(error, f"{method} failed for {name}")
+            raise named(error, f"{method} failed for {name}: {error.message}")
 
     def _those_that_offer(self, method: str, credentials: Credentials) -> Sequence[str]:
         those = [name for name in self.accessible(credentials) if offers(type(self.parts[name]), method)]
@@ -738,10 +424,3 @@ class FamilyVenue(AccountStreamingVenue):
         if others:
             raise others[0]
         return {name: found[name] for name in names if name in found}, failures
-
-
-def named(error: VenueError, what: str) -> VenueError:
-    """The same error, saying which part of a call over several families failed."""
-    error.args = (f"{what}: {error.message}",)
-    error.message = f"{what}: {error.message}"
-    return error
