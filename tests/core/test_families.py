@@ -242,6 +242,39 @@ async def test_cancelling_what_is_listed_leaves_out_what_was_done_and_tells_an_u
     assert str(raised.value).count("slow down") == 1, "one failure of several orders is told once"
 
 
+class Triggering(Cancelling):
+    """B is conditional, and triggered while it is canceled: from then on C is open."""
+
+    asked: ClassVar[list[list[str | None]]] = []
+    listing: ClassVar[list[Exception]] = []
+
+    async def open_orders(self, market: Market | None, credentials: Credentials) -> Sequence[Order]:
+        a, b, c = self.orders(OrderStatus.NEW)
+        if not self.asked:
+            return [a, b.model_copy(update={"type": OrderType.STOP_MARKET})]
+        if self.listing:
+            raise self.listing[0]
+        return [a, c]
+
+    async def cancel_batch(
+        self, market: Market, refs: Sequence[OrderRef], credentials: Credentials
+    ) -> Sequence[Order | Exception]:
+        self.asked.append([ref.id for ref in refs])
+        return await super().cancel_batch(market, refs, credentials)
+
+
+async def test_what_a_conditional_order_has_become_is_canceled_too(cancelling: Cancelling) -> None:
+    family = Triggering(cancelling.rest, cancelling.markets)
+    Cancelling.ends = {"B": OrderNotFound("triggered", exchange="NEST")}
+    Triggering.asked, Triggering.listing = [], []
+    assert [order.id for order in await family.cancel_listed(market("NEST-SPOT-A-USD"), account())] == ["A", "C"]
+    assert Triggering.asked == [["B"], ["A", "C"]]
+    Triggering.asked, Triggering.listing = [], [VenueUnavailable("no list", exchange="NEST")]
+    with pytest.raises(VenueUnavailable, match="no list"):
+        await family.cancel_listed(market("NEST-SPOT-A-USD"), account())
+    assert Triggering.asked == [["B"], ["A"]], "what was listed before is canceled all the same"
+
+
 async def test_an_unknown_outcome_of_one_family_is_not_hidden_by_the_refusal_of_another(
     anyio_backend: Any,
 ) -> None:

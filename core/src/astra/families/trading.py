@@ -156,13 +156,27 @@ class FamilyTrading:
         return await self.each(partial(of, symbol) for symbol in symbols)
 
     async def cancel_listed(self, market: Market, credentials: Credentials) -> Sequence[Order]:
-        """What `cancel_all` is where the venue has no such call: what is open is canceled in batches. An order that was
-        done meanwhile is none of the canceled; the gravest other failure is raised at the end."""
-        refs = [OrderRef(id=order.id) for order in await self.open_orders(market, credentials)]
-        answers = await self.cancel_batch(market, refs, credentials)
-        raise_gravest(
-            [answer for answer in answers if isinstance(answer, Exception) and not isinstance(answer, OrderNotFound)]
-        )
+        """What `cancel_all` is where the venue has no such call: what is open is canceled in batches. Conditional
+        orders go first, and then the list is asked for again: one that was triggered meanwhile is another order now. An
+        order that was done meanwhile is none of the canceled; the gravest other failure is raised at the end."""
+
+        async def cancel(orders: Sequence[Order]) -> Sequence[Order | Exception]:
+            refs = [OrderRef(id=order.id) for order in orders]
+            return await self.cancel_batch(market, refs, credentials) if refs else ()
+
+        ordinary = await self.open_orders(market, credentials)
+        answers: list[Order | Exception] = []
+        if waiting := [order for order in ordinary if order.type.is_conditional]:
+            answers += await cancel(waiting)
+            try:
+                ordinary = await self.open_orders(market, credentials)
+            except VenueError as error:
+                answers.append(error)
+            asked = {order.id for order in waiting}
+            ordinary = [order for order in ordinary if order.id not in asked]
+        answers += await cancel(ordinary)
+        failures = [answer for answer in answers if isinstance(answer, Exception)]
+        raise_gravest(failure for failure in failures if not isinstance(failure, OrderNotFound))
         return [answer for answer in answers if isinstance(answer, Order)]
 
     async def each(self, steps: Iterable[Callable[[], Awaitable[Sequence[Order]]]]) -> Sequence[Order]:
