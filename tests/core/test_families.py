@@ -22,6 +22,7 @@ from astra.errors import (
     VenueUnavailable,
 )
 from astra.families import FamilySettings, FamilyTrading, FamilyVenue, raise_gravest
+from astra.hookspecs import hookimpl
 from astra.models.accounts import Balance
 from astra.models.credentials import Credentials
 from astra.models.markets import ContractType, Market
@@ -121,6 +122,26 @@ def test_what_each_product_offers_is_read_from_the_classes() -> None:
     assert "get_balances" in offered["spot"]
     assert "get_balances" not in offered["bare"]
     assert "place_order" not in {hook for hooks in offered.values() for hook in hooks}
+
+
+def test_the_hooks_of_a_venue_made_of_another_one_are_those_of_its_own_families() -> None:
+    class More(NestVenue):
+        families: ClassVar[Any] = {"spot": Cancelling}
+
+    assert More.cancel_all_orders is FamilyVenue.cancel_all_orders
+    assert More.get_balances is None
+    assert not More.fills_need_market
+
+    class Served(NestVenue):
+        @hookimpl
+        async def amend_order(self, market: Any, ref: Any, change: Any, credentials: Any) -> Any:
+            """By the venue itself."""
+
+    class Again(Served):
+        families: ClassVar[Any] = {"spot": Spot}
+
+    assert Again.amend_order is Served.amend_order
+    assert "set_leverage" not in {hook for hooks in Again.offers().values() for hook in hooks}
 
 
 async def test_an_account_is_the_sum_of_its_families(venue: NestVenue) -> None:

@@ -87,9 +87,12 @@ class FamilyVenue(AccountStreamingVenue):
         classes = set(cls.families.values())
         cls.fills_need_market = any(family.fills_by_market for family in classes)
         for hook, method in HOOKS.items():
-            own = cls.__dict__.get(hook, getattr(FamilyVenue, hook)) is not getattr(FamilyVenue, hook)
-            if classes and not own and not any(offers(family, method) for family in classes):
-                setattr(cls, hook, None)  # pluggy takes what is no routine for no hook
+            if not classes or hook in cls.__dict__:
+                continue
+            # What a class above serves itself stands, whatever its families offer.
+            served = next(served for base in cls.__mro__ if (served := base.__dict__.get(hook)) is not None)
+            offered = served is not FamilyVenue.__dict__[hook] or any(offers(family, method) for family in classes)
+            setattr(cls, hook, served if offered else None)  # pluggy takes what is no routine for no hook
 
     @classmethod
     def offers(cls) -> Mapping[str, Sequence[str]]:
