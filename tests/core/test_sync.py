@@ -518,10 +518,91 @@ def test_a_venue_may_number_anew_within_a_chain() -> None:
     assert [update.bids for update in seen[1:]] == [[(9.0, 2.0)], [(9.0, 3.0)], [(9.0, 4.0)]]
     assert sync.state is BookState.LIVE
     assert [update.update_id for update in seen] == sorted({update.update_id for update in seen})
-    sync.delta(0, 3, 15, [(9.0, 9.0)], [], None, NS)
-    assert sync.state is not BookState.LIVE or sync.book.best_bid == (9.0, 4.0)
+    sync.delta(0, 5, 5, [], [], None, NS)
+    assert sync.state is BookState.LIVE, "the state stays as it is"
     sync.delta(0, 30, 20, [(9.0, 9.0)], [], None, NS)
     assert sync.state is BookState.STALE
+
+
+@pytest.mark.parametrize(("last", "prev"), [(3, 15), (5, 3), (4, 4), (30, 3)])
+def test_a_chain_that_may_fall_breaks_at_any_other_step(last: int, prev: int) -> None:
+    """The change that bridged the numbers was lost (or there was none): what comes after it is no repeat."""
+    wishes, seen = Wishes(), []
+    rules = BookRules(
+        seed=Seed.STREAM,
+        continuity=Continuity.CHAINED,
+        integrity=Integrity.SEQUENCE,
+        engine_ids=True,
+        ids_may_fall=True,
+    )
+    sync = BookSync("TOY-SPOT-A-B", rules, wishes, seen.append)
+    sync.opened()
+    sync.snapshot(5, [(9.0, 1.0)], [(11.0, 1.0)], None, NS)
+    sync.delta(0, last, prev, [(9.0, 9.0)], [], None, NS)
+    assert sync.state is BookState.STALE
+    assert len(wishes.resubscriptions) == 1
+
+
+@pytest.mark.parametrize(("first", "last"), [(5, 5), (10, 10), (10, 11), (12, 12)])
+def test_a_stream_that_repeats_nothing_breaks_at_any_other_step(first: int, last: int) -> None:
+    wishes, seen = Wishes(), []
+    rules = BookRules(seed=Seed.STREAM, continuity=Continuity.CONTIGUOUS, integrity=Integrity.SEQUENCE, exact=True)
+    sync = BookSync("TOY-SPOT-A-B", rules, wishes, seen.append)
+    sync.opened()
+    sync.snapshot(10, [(9.0, 1.0)], [(11.0, 1.0)], None, NS)
+    sync.delta(first, last, 0, [(9.0, 9.0)], [], None, NS)
+    assert sync.state is BookState.STALE
+    assert len(wishes.resubscriptions) == 1
+
+
+def test_repeats_are_dropped_but_not_for_ever() -> None:
+    """Changes from before the book's id are repeats while they come in a burst; then the venue numbers anew."""
+    wishes, seen = Wishes(), []
+    rules = BookRules(seed=Seed.STREAM, continuity=Continuity.CONTIGUOUS, integrity=Integrity.SEQUENCE)
+    sync = BookSync("TOY-SPOT-A-B", rules, wishes, seen.append)
+    sync.opened()
+    sync.snapshot(1000, [(9.0, 1.0)], [(11.0, 1.0)], None, NS)
+    second = 1_000_000_000
+    for step in range(5):
+        sync.delta(996 + step, 996 + step, 0, [(9.0, 5.0)], [], None, NS + step * second // 10)
+    for hour in range(3):
+        at = NS + hour * 3600 * second
+        sync.delta(1001 + hour, 1001 + hour, 0, [(9.0, 2.0 + hour)], [], None, at)
+        sync.delta(900, 900, 0, [(9.0, 5.0)], [], None, at + second)
+    assert sync.state is BookState.LIVE
+    assert sync.book.best_bid == (9.0, 4.0)
+    for step in range(8):
+        sync.delta(step, step, 0, [(9.0, 7.0)], [], None, NS + 7300 * second + step * second)
+    assert sync.state is BookState.STALE
+    assert "go on coming" in (seen[-1].reason or "")
+    assert len(wishes.resubscriptions) == 1
+
+
+def test_snapshots_from_before_a_book_that_stands_still_show_that_it_is_numbered_anew() -> None:
+    wishes, seen = Wishes(), []
+    rules = BookRules(
+        seed=Seed.STREAM,
+        continuity=Continuity.CONTIGUOUS,
+        integrity=Integrity.SEQUENCE,
+        silence_s=10.0,
+        rest_joins=True,
+    )
+    sync = BookSync("TOY-SPOT-A-B", rules, wishes, seen.append)
+    sync.opened()
+    sync.snapshot(1000, [(9.0, 1.0)], [(11.0, 1.0)], None, NS)
+    low = BookSeed(7, [(8.0, 1.0)], [(11.0, 1.0)], None)
+    assert sync.begin_audit()
+    sync.audit(low, 1.0)
+    assert sync.begin_audit()
+    sync.delta(1001, 1001, 0, [(9.0, 2.0)], [], None, NS)
+    sync.audit(low, 2.0)
+    assert sync.begin_audit()
+    sync.audit(low, 3.0)
+    assert sync.state is BookState.LIVE, "a cache that lags behind a book that moves says nothing"
+    assert sync.begin_audit()
+    sync.audit(low, 4.0)
+    assert sync.state is BookState.STALE
+    assert len(wishes.resubscriptions) == 1
 
 
 def test_a_quiet_book_that_nothing_can_be_compared_with_is_had_anew_ever_less_often() -> None:

@@ -166,7 +166,10 @@ class BookRules(msgspec.Struct, frozen=True):
     """The venue's ids restart (with a connection, a day): the engine numbers the updates that consumers see."""
     ids_may_fall: bool = False
     """A chained delta may name the book's last id as its predecessor and yet have a smaller id of its own (the venue
-    numbers anew after maintenance): it continues the book. Goes with `engine_ids`."""
+    numbers anew after maintenance): it continues the book. Goes with `engine_ids`, implies `exact`."""
+    exact: bool = False
+    """Each delta begins where the book stands: `first` is its last id + 1, or `prev` its last id. The venue repeats
+    nothing, so that any other step, backwards ones included, is a gap."""
     differences: bool = False
     """A chained delta is the difference between two states of the book, its predecessor's and its own, not the list of
     what happened in between: one that begins before the book's last id and ends after it cannot be applied, because a

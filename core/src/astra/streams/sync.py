@@ -13,9 +13,13 @@ The steps, for a book seeded by REST or in band:
 4. From then on each delta must continue the book: with L the book's last id, `first <= L + 1` where ids are
    contiguous, `prev <= L` where they are chained. (Equality is the usual case; a delta that starts earlier repeats
    changes that the book has, its quantities being absolute, which happens where two connections overlap. Where deltas
-   are differences between states, `BookRules.differences`, only equality will do.)
-5. A delta that does not continue the book, a checksum that fails, a crossed book where the venue forbids it, an audit
-   that finds a difference: STALE is published, the book is dropped, back to 1 for this book alone.
+   are differences between states, `BookRules.differences`, or never repeat, only equality will do.)
+5. A delta that ends at or before the book's last id repeats what the book has: such come in a burst, behind a snapshot
+   that was ahead of them or where two connections overlap. Where they go on coming for `REPEATS_S` and nothing
+   continues the book, the venue has begun to number anew. Where it repeats nothing (`BookRules.exact`), the first is
+   enough.
+6. A delta that does not continue the book, a checksum that fails, a crossed book where the venue forbids it, an audit
+   that finds a difference, ids that went back: STALE is published, the book is dropped, back to 1 for this book alone.
 
 A book seeded by the stream takes the stream's snapshot in place of 1 to 3, and resubscribes in place of asking.
 """
@@ -40,6 +44,10 @@ QUIET_S = 1.5
 """A freshly seeded book whose market sends no delta for so long is taken to be quiet, and LIVE."""
 AUDIT_PATIENCE_S = 5.0
 """An audit snapshot that runs ahead of the stream waits so long for the stream to catch up."""
+REPEATS_S = 5.0
+"""Deltas from before the book's last id are repeats for so long; then they are news under new numbers."""
+LOW_AUDITS = 2
+"""So many snapshots in a row from before the id where a book stands still, and the venue has begun to number anew."""
 LONGEST_SILENCE_S = 3600.0
 """A quiet market whose books cannot be compared with snapshots is subscribed anew at least so often."""
 MAX_BUFFERED = 20_000
@@ -105,10 +113,12 @@ class BookSync:
         "_chained",
         "_differences",
         "_effects",
+        "_exact",
         "_forbid_crossed",
         "_ids_fall",
         "_kept_depth",
         "_looked_into",
+        "_low_audits",
         "_low_seeds",
         "_moved_at",
         "_next_check_at",
@@ -119,6 +129,7 @@ class BookSync:
         "_quiet_s",
         "_record",
         "_record_from",
+        "_repeats",
         "_seen_id",
         "_silent_for",
         "book",
@@ -163,6 +174,7 @@ class BookSync:
         self._own_ids = not self._numbered or rules.engine_ids
         self._ids_fall = rules.ids_may_fall
         self._differences = rules.differences
+        self._exact = rules.exact or rules.ids_may_fall
         self._kept_depth = rules.kept_depth
         self._forbid_crossed = rules.crossed is Crossed.FORBIDDEN
         self._buffer: deque[_Delta] = deque(maxlen=MAX_BUFFERED)
@@ -178,6 +190,9 @@ class BookSync:
         self._looked_into = False
         """Was the book dropped only because its market is quiet? (The snapshot that follows breaks no silence.)"""
         self._low_seeds = 0
+        self._low_audits = 0
+        self._repeats: tuple[int, int] | None = None
+        """(where the book stood, when) the first of the deltas came that ended at or before its last id."""
 
     # -- the subscription ---------------------------------------------------------------------------------------
 
@@ -220,8 +235,13 @@ class BookSync:
             known = self.last_id
             if last <= known:
                 if not self._ids_fall or prev != known or last == known:
+                    self._repeated(_Delta(first, last, prev, bids, asks, time, received))
                     return
-            elif prev > known or (self._differences and prev != known) if self._chained else first > known + 1:
+            elif (
+                prev > known or (prev != known and (self._differences or self._exact))
+                if self._chained
+                else first > known + 1 or (first <= known and self._exact)
+            ):
                 self._gap(_Delta(first, last, prev, bids, asks, time, received))
                 return
             self.last_id = last
@@ -399,8 +419,14 @@ class BookSync:
         assert seed is not None
         assert record is not None
         if seed.last < self._record_from:
-            self.end_audit()  # older than the recording: proves nothing either way
+            # Older than the recording: proves nothing either way, but for a book that stands still.
+            self._low_audits = 0 if record else self._low_audits + 1
+            self.end_audit()
+            if self._low_audits >= LOW_AUDITS:
+                self._low_audits = 0
+                self._resync(f"the venue's book is at {seed.last}, before {self.last_id}", resubscribe=True)
             return
+        self._low_audits = 0
         shadow = Book()
         shadow.load(seed.bids, seed.asks, full_at=None if seed.complete else self.rules.seed_depth)
         at = seed.last
@@ -487,7 +513,8 @@ class BookSync:
         return self._follows(frame.first, frame.prev, self.last_id)
 
     def _follows(self, first: int, prev: int, last: int) -> bool:
-        """Does a delta that ends after `last` continue a book that stands there?"""
+        """Does a delta that ends after `last` continue a book that stands there? (A snapshot by REST may stand between
+        two deltas of a stream that repeats nothing.)"""
         if not self._chained:
             return first <= last + 1
         return prev == last or (prev < last and not self._differences)
@@ -551,11 +578,21 @@ class BookSync:
             self.stats.snapshots += 1
         self.publish(OrderbookUpdate(self.symbol, self.published_id, bids, asks, kind, time, received))
 
+    def _repeated(self, frame: _Delta) -> None:
+        """A delta that ends at or before the id where the live book stands."""
+        if self._exact:
+            # (In a chain: the state stays as it is.)
+            if not (self._chained and frame.prev == frame.last == self.last_id):
+                self._gap(frame)
+        elif self._repeats is None or self._repeats[0] != self.last_id:
+            self._repeats = (self.last_id, frame.received)
+        elif frame.received - self._repeats[1] >= REPEATS_S * 1e9:
+            self._resync(f"changes up to {frame.last} go on coming, before {self.last_id} where the book stands", frame)
+
     def _gap(self, frame: _Delta) -> None:
-        if self._chained and frame.prev < self.last_id:
-            reason = (
-                f"a change from {frame.prev} to {frame.last} does not begin at {self.last_id}, where the book stands"
-            )
+        begin = frame.prev if self._chained else frame.first - 1
+        if begin < self.last_id or frame.last <= self.last_id:
+            reason = f"a change from {begin} to {frame.last} does not begin at {self.last_id}, where the book stands"
         else:
             after = f"before change {frame.prev}" if self._chained else f"up to change {frame.first - 1}"
             reason = f"gap: changes from {self.last_id + 1} {after} are missing"
@@ -579,6 +616,8 @@ class BookSync:
         self._buffer.clear()
         self.book.clear()
         self.end_audit()
+        self._repeats = None
+        self._low_audits = 0
         self.reason = reason or self.reason
         if was_live:
             self.state = BookState.STALE
