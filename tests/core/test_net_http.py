@@ -26,6 +26,7 @@ from astra.errors import (
     InsufficientFunds,
     OrderOutcomeUnknown,
     Outcome,
+    Pauses,
     RateLimited,
     StreamClosed,
     VenueError,
@@ -34,6 +35,7 @@ from astra.errors import (
 from astra.net.clock import VenueClock
 from astra.net.http import AnswerLost, HttpClient, Request, Response, retry_after_s
 from astra.net.ratelimit import Bucket, RateLimiter
+from astra.rest import Failure, Meaning
 from astra.trading.outcome import send_command
 
 KEY = "publicpublicpublickey"
@@ -511,6 +513,23 @@ async def test_a_read_waits_out_a_short_pause_and_a_command_does_not(clock: Quic
                 await setup.client.send(COMMAND)
     assert caught.value.outcome is Outcome.NOT_EXECUTED
     assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("pauses", "held"),
+    [(Pauses.EVERYBODY, {"mine", "other", None}), (Pauses.ACCOUNT, {"mine"}), (Pauses.NOBODY, set())],
+)
+async def test_a_limit_pauses_whom_it_concerns(clock: QuickClock, pauses: Pauses, held: set[str | None]) -> None:
+    def limited(request: Request, response: Response) -> Exception | None:
+        return Failure("X", "slow down", retry_after=40.0).raised_as(Meaning(RateLimited, pauses=pauses))
+
+    with Server(answer()).serving() as url:
+        async with Setup(clock, url, interpret=limited) as setup:
+            with pytest.raises(RateLimited) as caught:
+                await setup.client.send(msgspec.structs.replace(COMMAND, account="mine"))
+            assert caught.value.retry_after == 40
+            paused = {one for one in ("mine", "other", None) if setup.limiter.paused_for_s(one)}
+    assert paused == held
 
 
 async def test_a_ban_without_a_length_is_taken_seriously(clock: QuickClock) -> None:

@@ -7,6 +7,7 @@ import httpx
 import msgspec
 import pytest
 
+from astra.errors import RateLimited
 from astra.net.clock import SystemClock, VenueClock
 from astra.net.http import HttpClient, Request, Response
 from astra.net.ratelimit import Bucket, BucketKind, RateLimiter
@@ -97,7 +98,7 @@ async def test_what_waits_in_its_lane_counts_when_it_leaves(slow: Slow, kind: Bu
             tasks.start_soon(http.send, call)
             await clock.advance(6)
         assert len(slow.arrived) == 1
-        await clock.advance(100)
+        await clock.advance(20)
         slow.go.set()
         await anyio.wait_all_tasks_blocked()
         assert used(limiter) == 3, "the venue counts it from now on"
@@ -121,3 +122,97 @@ async def test_what_was_charged_for_a_request_that_left_its_lane_is_forgotten_in
         await clock.advance(10)
         assert used(limiter) == 0
         slow.go.set()
+
+
+class Played(httpx.AsyncBaseTransport):
+    """Answers each request a moment later, the first one with 429 and three seconds to wait."""
+
+    def __init__(self, clock: ManualClock, *, limited: bool) -> None:
+        self.clock = clock
+        self.limited = limited
+        self.sent: list[tuple[float, str]] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.sent.append((self.clock.monotonic(), request.url.path))
+        limited, self.limited = self.limited, False
+        await self.clock.sleep(0.1)
+        return httpx.Response(429, headers={"retry-after": "3"}) if limited else httpx.Response(200, content=b"{}")
+
+
+def played(clock: ManualClock, *, limited: bool = False) -> tuple[HttpClient, Played]:
+    venue = Played(clock, limited=limited)
+    return (
+        HttpClient(
+            "X",
+            "http://venue",
+            limiter=RateLimiter("X", (), clock),
+            clock=VenueClock(clock),
+            interpret=lambda request, response: None,
+            transport=venue,
+            read_retries=0,
+        ),
+        venue,
+    )
+
+
+async def test_what_waits_in_its_lane_does_not_leave_during_a_pause_that_began_meanwhile() -> None:
+    clock = ManualClock()
+    http, venue = played(clock, limited=True)
+    errors: list[Exception] = []
+
+    async def ask(path: str) -> None:
+        try:
+            await http.send(Request("GET", path, lane="a key"))
+        except RateLimited as error:
+            errors.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        for path in ("/1", "/2", "/3"):
+            tasks.start_soon(ask, path)
+            await anyio.wait_all_tasks_blocked()
+        for _ in range(40):
+            await clock.advance(0.1)
+    assert len(errors) == 1
+    assert [path for _, path in venue.sent] == ["/1", "/2", "/3"]
+    assert venue.sent[1][0] - venue.sent[0][0] >= 3.0
+    assert not http._lanes
+
+
+async def test_an_urgent_request_goes_before_all_that_wait_in_its_lane() -> None:
+    clock = ManualClock()
+    http, venue = played(clock)
+    async with anyio.create_task_group() as tasks:
+        for path in ("/read1", "/read2", "/read3"):
+            tasks.start_soon(http.send, Request("GET", path, lane="a key"))
+            await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(http.send, Request("POST", "/cancel", lane="a key", urgent=True, command=True))
+        for _ in range(6):
+            await anyio.wait_all_tasks_blocked()
+            await clock.advance(0.1)
+    assert [path for _, path in venue.sent] == ["/read1", "/cancel", "/read2", "/read3"]
+
+
+async def test_nothing_waits_in_its_lane_for_longer_than_a_request_may_wait(slow: Slow) -> None:
+    clock = ManualClock()
+    http = client(slow, RateLimiter("X", (), clock, max_wait_s=2.0))
+    http._clock = VenueClock(clock)
+    errors: list[Exception] = []
+
+    async def place() -> None:
+        try:
+            await http.send(Request("POST", "/place", lane="a key", command=True))
+        except RateLimited as error:
+            errors.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(http.send, Request("GET", "/x", lane="a key"))
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(place)
+        await anyio.wait_all_tasks_blocked()
+        await clock.advance(2.5)
+        await anyio.wait_all_tasks_blocked()
+        assert len(errors) == 1
+        assert "one after the other" in str(errors[0])
+        slow.go.set()
+    assert len(slow.arrived) == 1
+    assert not http._lanes

@@ -140,7 +140,7 @@ async def test_a_report_that_our_own_use_does_not_explain_counts_from_its_own_da
 
 
 def limiter_without_patience(limiter: RateLimiter) -> RateLimiter:
-    limiter._max_wait_s = 0.0
+    limiter.max_wait_s = 0.0
     return limiter
 
 

@@ -172,11 +172,23 @@ class MarketNotFound(VenueError):
     problem = "market-not-found"
 
 
+class Pauses(StrEnum):
+    """Who sends nothing until the venue listens again."""
+
+    EVERYBODY = "everybody"
+    """The limit is that of the address: all requests to the host (its other accounts and public data, too)."""
+    ACCOUNT = "account"
+    """The limit is that of the key or the user: other accounts and public data go on."""
+    NOBODY = "nobody"
+    """The limit is that of a market or a kind of request: whoever asks for something else goes on."""
+
+
 class RateLimited(VenueError):
     """Too many requests; `retry_after` says when the venue listens again. The call was not executed."""
 
     problem = "rate-limited"
     retryable = True
+    pauses = Pauses.EVERYBODY
 
 
 class VenueUnavailable(VenueError):

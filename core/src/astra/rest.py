@@ -19,6 +19,7 @@ from astra.errors import (
     AuthenticationError,
     InvalidOrder,
     MarketNotFound,
+    Pauses,
     PermissionDenied,
     RateLimited,
     VenueError,
@@ -95,6 +96,8 @@ class Meaning(msgspec.Struct, frozen=True):
     """A command may have been carried out all the same: its outcome is not known."""
     retryable: bool | None = None
     """Overrides what the class says."""
+    pauses: Pauses = Pauses.EVERYBODY
+    """Of `RateLimited`: whom the limit concerns. (HTTP 429 and 418 concern everybody.)"""
 
 
 def code_table(*rows: tuple[Meaning, str]) -> Mapping[str, Meaning]:
@@ -128,13 +131,16 @@ class Failure(msgspec.Struct, frozen=True):
             return AnswerLost(self.message, code=self.code)
         if issubclass(meaning.error, InvalidOrder):
             return meaning.error(self.message, exchange=self.exchange, code=self.code, rule=meaning.rule)
-        return meaning.error(
+        error = meaning.error(
             self.message,
             exchange=self.exchange,
             code=self.code,
             retry_after=self.retry_after,
             retryable=meaning.retryable,
         )
+        if isinstance(error, RateLimited):
+            error.pauses = meaning.pauses
+        return error
 
 
 def by_status(status: int) -> Meaning:

@@ -17,6 +17,7 @@ import random
 import traceback
 import urllib.parse
 import zlib
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -30,11 +31,13 @@ from astra.errors import (
     AuthenticationError,
     ConfigError,
     Outcome,
+    Pauses,
     RateLimited,
     StreamClosed,
     VenueError,
     VenueUnavailable,
 )
+from astra.models.protocols import Clock
 from astra.net.clock import VenueClock
 from astra.net.ratelimit import Cost, Permit, RateLimiter
 
@@ -131,6 +134,50 @@ class _Failure(msgspec.Struct, frozen=True):
     """Trying again is useless."""
 
 
+class Lane:
+    """One request at a time; the next one is the first of the urgent ones, if any."""
+
+    __slots__ = ("_busy", "_normal", "_urgent")
+
+    def __init__(self) -> None:
+        self._busy = False
+        self._urgent: deque[anyio.Event] = deque()
+        self._normal: deque[anyio.Event] = deque()
+
+    @property
+    def idle(self) -> bool:
+        """Is nobody in it, nor waiting?"""
+        return not (self._busy or self._urgent or self._normal)
+
+    async def enter(self, clock: Clock, seconds: float, *, urgent: bool) -> bool:
+        """Wait for the turn, for so long at most. Whoever has it calls `leave`. False: it did not come."""
+        if not self._busy:
+            self._busy = True
+            return True
+        turn = anyio.Event()
+        queue = self._urgent if urgent else self._normal
+        queue.append(turn)
+        try:
+            await clock.wait(turn, max(seconds, 0.0))
+        except BaseException:
+            if turn.is_set():
+                self.leave()
+            else:
+                queue.remove(turn)
+            raise
+        if not turn.is_set():
+            queue.remove(turn)
+        return turn.is_set()
+
+    def leave(self) -> None:
+        """Give the turn to the next."""
+        for queue in (self._urgent, self._normal):
+            if queue:
+                queue.popleft().set()
+                return
+        self._busy = False
+
+
 class HttpClient:
     """Requests to one host of a venue.
 
@@ -170,7 +217,7 @@ class HttpClient:
         self._given_transport = transport
         self._transport: httpx.AsyncBaseTransport | None = transport
         self._random = random if random is not None else _new_random()
-        self._lanes: dict[Hashable, anyio.Lock] = {}
+        self._lanes: dict[Hashable, Lane] = {}
         self._closed = False
 
     def __repr__(self) -> str:
@@ -200,7 +247,7 @@ class HttpClient:
             if deadline is None:
                 deadline = now + BUDGET_TIMEOUTS * timeout_s
             left_s = min(timeout_s, max(deadline - now, timeout_s / 10))
-            outcome = await self._in_lane(request, sign, permit, left_s)
+            outcome = await self._in_turn(request, sign, permit, left_s)
             if isinstance(outcome, Response):
                 return outcome
             if _is_clock_error(outcome) and sign is not None and not stamped_anew:
@@ -225,26 +272,45 @@ class HttpClient:
             with anyio.CancelScope(shield=True), redacted():
                 await transport.aclose()
 
-    async def _in_lane(
+    async def _in_turn(
         self, request: Request, sign: Sign | None, permit: Permit, timeout_s: float
     ) -> Response | Exception:
-        """An attempt, when it is the request's turn in its lane."""
-        lane = request.lane
-        if lane is None:
+        """An attempt, when it is the request's turn in its lane and the venue listens."""
+        name = request.lane
+        if name is None:
             return await self._attempt(request, sign, permit, timeout_s)
-        lock = self._lanes.setdefault(lane, anyio.Lock())
+        lane = self._lanes.setdefault(name, Lane())
         self._limiter.delay(permit)
         delayed = True
         try:
-            async with lock:
+            await self._turn(lane, request)
+            try:
                 permit, delayed = self._limiter.leave(permit), False
                 return await self._attempt(request, sign, permit, timeout_s)
+            finally:
+                lane.leave()
         finally:
             if delayed:
                 self._limiter.leave(permit)
-            statistics = lock.statistics()
-            if not statistics.locked and not statistics.tasks_waiting and self._lanes.get(lane) is lock:
-                del self._lanes[lane]
+            if lane.idle and self._lanes.get(name) is lane:
+                del self._lanes[name]
+
+    async def _turn(self, lane: Lane, request: Request) -> None:
+        """Wait for the turn in the lane. Pauses that began meanwhile are kept. Raises `RateLimited` when either takes
+        longer than a request may wait."""
+        clock = self._clock.local
+        deadline = clock.monotonic() + self._limiter.max_wait_s
+        while True:
+            if not await lane.enter(clock, deadline - clock.monotonic(), urgent=request.urgent):
+                raise RateLimited(
+                    "held back by Astra: requests of this key leave one after the other, and those before this one "
+                    f"took longer than the {self._limiter.max_wait_s:g} s that a request may wait",
+                    exchange=self.exchange,
+                )
+            if not self._limiter.paused_for_s(request.account):
+                return
+            lane.leave()
+            await self._limiter.acquire({}, request.account, urgent=request.urgent)
 
     async def _attempt(
         self, request: Request, sign: Sign | None, permit: Permit, timeout_s: float
@@ -284,8 +350,9 @@ class HttpClient:
                 error = RateLimited(text, exchange=self.exchange, code=code)
             if isinstance(error, RateLimited):
                 error.retry_after = pause_s
-        elif isinstance(error, RateLimited) and error.retry_after is not None:
-            self._limiter.pause(error.retry_after, error.message)
+        elif isinstance(error, RateLimited) and error.retry_after is not None and error.pauses is not Pauses.NOBODY:
+            whose = request.account if error.pauses is Pauses.ACCOUNT else None
+            self._limiter.pause(error.retry_after, error.message, whose)
         if isinstance(error, AnswerLost) and not request.command:
             return VenueUnavailable(error.message, exchange=self.exchange, code=error.code)
         return error

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import anyio
 import msgspec
@@ -63,13 +64,21 @@ class Permit(msgspec.Struct, frozen=True):
     spent: tuple[Spent, ...] = ()
 
 
+class _Pause(NamedTuple):
+    """Nothing is sent until then (monotonic seconds). Of two the later one is the greater."""
+
+    until: float
+    reason: str
+
+
 class _Waiter:
     """A request that waits for room."""
 
-    __slots__ = ("costs", "deadline", "granted", "refusal", "spent", "wake")
+    __slots__ = ("account", "costs", "deadline", "granted", "refusal", "spent", "wake")
 
-    def __init__(self, costs: Mapping[_Key, float], deadline: float) -> None:
+    def __init__(self, costs: Mapping[_Key, float], account: Hashable, deadline: float) -> None:
         self.costs = costs
+        self.account = account
         self.deadline = deadline
         self.granted = False
         self.refusal: RateLimited | None = None
@@ -95,7 +104,8 @@ class RateLimiter:
     def __init__(self, exchange: str, buckets: Sequence[Bucket], clock: Clock, *, max_wait_s: float = 30.0) -> None:
         self._exchange = exchange
         self._clock = clock
-        self._max_wait_s = max_wait_s
+        self.max_wait_s = max_wait_s
+        """A request that would have to wait longer is refused."""
         self._buckets: dict[str, Bucket] = {}
         self._states: dict[_Key, State] = {}
         self._purge_at = _PURGE_AT
@@ -103,8 +113,8 @@ class RateLimiter:
         self._normal: dict[_Waiter, None] = {}
         self._leader: _Waiter | None = None
         self._next_at = math.inf
-        self._paused_until = -math.inf
-        self._pause_reason = ""
+        self._pause = _Pause(-math.inf, "")
+        self._account_pauses: dict[Hashable, _Pause] = {}
         self.configure(buckets)
 
     async def acquire(
@@ -126,10 +136,10 @@ class RateLimiter:
         bucket beyond its limit.
         """
         if on_credit:
-            await self.acquire({}, urgent=urgent)
+            await self.acquire({}, account, urgent=urgent)
             return self._charged(self._keys(costs, account))
         now = self._clock.monotonic()
-        waiter = _Waiter(self._keys(costs, account), now + self._max_wait_s)
+        waiter = _Waiter(self._keys(costs, account), account, now + self.max_wait_s)
         self._refuse_hopeless(waiter, now, urgent=urgent)
         (self._urgent if urgent else self._normal)[waiter] = None
         self._dispatch()
@@ -186,18 +196,31 @@ class RateLimiter:
         if seen and (self._urgent or self._normal):
             self._dispatch()
 
-    def pause(self, seconds: float, reason: str) -> None:
-        """Send nothing for `seconds` (the venue said so, with 429 or 418). A longer pause that runs already stays."""
-        until = self._clock.monotonic() + seconds
-        if until > self._paused_until:
-            self._paused_until = until
-            self._pause_reason = reason
+    def pause(self, seconds: float, reason: str, account: Hashable = None) -> None:
+        """Send nothing for `seconds` (the venue said so); with an `account`, nothing of that account. A longer pause
+        that runs already stays."""
+        now = self._clock.monotonic()
+        pause = _Pause(now + seconds, reason)
+        if account is None:
+            self._pause = max(self._pause, pause)
+        else:
+            running = {one: still for one, still in self._account_pauses.items() if still.until > now}
+            self._account_pauses = running | {account: max(running.get(account, pause), pause)}
         self._dispatch()
 
     @property
     def paused_s(self) -> float:
         """Seconds for which nothing is sent."""
-        return max(0.0, self._paused_until - self._clock.monotonic())
+        return self.paused_for_s(None)
+
+    def paused_for_s(self, account: Hashable) -> float:
+        """Seconds for which nothing of an account is sent."""
+        return max(0.0, self._pause_of(account).until - self._clock.monotonic())
+
+    def _pause_of(self, account: Hashable) -> _Pause:
+        """The longer one of everybody's pause and the account's own."""
+        own = self._account_pauses.get(account) if self._account_pauses else None
+        return self._pause if own is None else max(self._pause, own)
 
     def configure(self, buckets: Sequence[Bucket]) -> None:
         """Use these limits (the venue's own word) in place of those with the same name; others stay as they are.
@@ -225,7 +248,6 @@ class RateLimiter:
     def report(self) -> Sequence[BucketReport]:
         """How full every bucket is; divided ones once for each account and scope that used them lately."""
         now = self._clock.monotonic()
-        paused_s = self.paused_s
         names: dict[Hashable, str] = {}
         reports = []
         by_bucket: dict[str, list[tuple[_Key, State]]] = {name: [] for name in self._buckets}
@@ -242,6 +264,7 @@ class RateLimiter:
                     continue
                 name = names.setdefault(account, _account_name(account, len(names) + 1)) if bucket.per_account else None
                 what = str(scope) if bucket.per_scope else None
+                paused_s = self.paused_for_s(account)
                 reports.append(BucketReport(bucket.name, state.used, bucket.limit, empty_in_s, name, paused_s, what))
         return reports
 
@@ -276,15 +299,15 @@ class RateLimiter:
 
     def _refuse_hopeless(self, waiter: _Waiter, now: float, *, urgent: bool) -> None:
         """Raise `RateLimited` when the wait would be too long, counting what waits before."""
-        if self._paused_until > waiter.deadline:
-            raise self._paused(now)
+        if self._pause_of(waiter.account).until > waiter.deadline:
+            raise self._paused(waiter, now)
         if len(self._states) > _MAX_STATES:
             self._purge(now)
             if len(self._states) > _MAX_STATES:
                 raise RateLimited(
                     f"more than {_MAX_STATES} accounts (or markets) are busy at the same time",
                     exchange=self._exchange,
-                    retry_after=self._max_wait_s,
+                    retry_after=self.max_wait_s,
                 )
         ahead = tuple(self._urgent if urgent else self._waiting())
         for key, cost in waiter.costs.items():
@@ -302,15 +325,16 @@ class RateLimiter:
     def _full(self, bucket: Bucket, wait_s: float) -> RateLimited:
         return RateLimited(
             f"held back by Astra: {bucket} has room in {wait_s:.1f} s, "
-            f"and a request may wait {self._max_wait_s:g} s at most",
+            f"and a request may wait {self.max_wait_s:g} s at most",
             exchange=self._exchange,
             retry_after=wait_s,
         )
 
-    def _paused(self, now: float) -> RateLimited:
-        wait_s = self._paused_until - now
+    def _paused(self, waiter: _Waiter, now: float) -> RateLimited:
+        pause = self._pause_of(waiter.account)
+        wait_s = pause.until - now
         return RateLimited(
-            f"held back by Astra for another {wait_s:.1f} s: {self._pause_reason}",
+            f"held back by Astra for another {wait_s:.1f} s: {pause.reason}",
             exchange=self._exchange,
             retry_after=wait_s,
         )
@@ -325,11 +349,12 @@ class RateLimiter:
         next_at = math.inf
         taken: set[_Key] = set()
         for waiter in tuple(self._waiting()):
-            ready_at = self._paused_until if self._paused_until > now else self._try(waiter, taken, now)
+            paused_until = self._pause_of(waiter.account).until
+            ready_at = paused_until if paused_until > now else self._try(waiter, taken, now)
             if waiter.granted:
                 self._settle(waiter)
-            elif self._paused_until > waiter.deadline:
-                waiter.refusal = self._paused(now)
+            elif paused_until > waiter.deadline:
+                waiter.refusal = self._paused(waiter, now)
                 self._settle(waiter)
             elif waiter.deadline <= now:
                 waiter.refusal = self._overdue(waiter, now)
@@ -364,8 +389,8 @@ class RateLimiter:
 
     def _overdue(self, waiter: _Waiter, now: float) -> RateLimited:
         states = [(self._state(key, now), cost) for key, cost in waiter.costs.items()]
-        if self._paused_until > now or not states:
-            return self._paused(now)
+        if self._pause_of(waiter.account).until > now or not states:
+            return self._paused(waiter, now)
         state, cost = max(states, key=lambda pair: pair[0].wait_s(pair[1], now))
         return self._full(state.bucket, state.wait_s(cost, now))
 
