@@ -129,6 +129,67 @@ async def test_a_feed_that_is_never_answered_lapses_too() -> None:
         await block()
 
 
+@pytest.mark.parametrize("raises", [True, False])
+async def test_a_process_that_was_held_up_has_lapsed_even_if_it_is_fed_again(raises: bool) -> None:
+    timer = Timer()
+    switch = timer.switch(raise_on_lapse=raises)
+
+    async def block() -> None:
+        async with switch:
+            await timer.clock.advance(1.0)
+            timer.clock._elapsed = 31.0
+            await timer.clock.advance(5.0)
+            assert switch.lapsed
+            assert switch.healthy, "fed again, and orders placed from now on are covered"
+
+    if raises:
+        with pytest.raises(DeadManLapsed, match="the process was held up"):
+            await block()
+    else:
+        await block()
+    assert switch.lapsed
+
+
+async def test_a_feed_under_way_ends_before_the_timer_is_stopped() -> None:
+    timer = Timer()
+    answered = anyio.Event()
+    feed = timer.feed
+
+    async def slow(seconds: float) -> None:
+        if timer.clock.monotonic() >= 10.0 and seconds:
+            await answered.wait()
+        await feed(seconds)
+
+    timer.feed = slow  # type: ignore[method-assign]
+    ended = anyio.Event()
+
+    async def run() -> None:
+        async with timer.switch():
+            await timer.clock.advance(10.0)
+        ended.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+        await anyio.wait_all_tasks_blocked()
+        assert not ended.is_set()
+        answered.set()
+    assert [seconds for _, seconds in timer.calls] == [30.0, 30.0, 0]
+
+
+async def test_a_feed_that_is_not_answered_keeps_the_end_waiting_no_longer_than_the_timer_runs(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    timer = Timer()
+    async with timer.switch(timeout_s=3.0):
+        timer.hangs = True
+        await timer.clock.advance(0.5)
+        timer.clock._elapsed = 2.9
+        await timer.clock.advance(0.0)
+        timer.hangs = False
+    assert "was not answered in time" in caplog.text
+    assert timer.calls[-1][1] == 0
+
+
 async def test_a_switch_that_only_flags_goes_on() -> None:
     timer = Timer()
     async with timer.switch(raise_on_lapse=False) as switch:

@@ -61,6 +61,7 @@ class DeadManSwitch:
         self._fed_ns: int | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
         self._end: DeadManLapsed | None = None
+        self._ending = anyio.Event()
 
     @property
     def last_fed(self) -> int | None:
@@ -92,7 +93,11 @@ class DeadManSwitch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         assert self._tasks is not None
-        self._tasks.cancel_scope.cancel()
+        if error is None:
+            # A feed that is under way ends first: one that arrived after the timer was stopped would start it again.
+            self._ending.set()
+        else:
+            self._tasks.cancel_scope.cancel()
         if error is None or isinstance(error, Exception):
             # The feeding task handles its own failures: the block's exception need not be wrapped in a group with them.
             await self._tasks.__aexit__(None, None, None)
@@ -109,23 +114,32 @@ class DeadManSwitch:
     async def _keep_fed(self) -> None:
         assert self._tasks is not None
         every_s = self.timeout_s / FEEDS_PER_TIMEOUT
-        while True:
-            await self._clock.sleep(every_s if self.error is None else min(RETRY_S, every_s))
+        while not self._ending.is_set():
+            if await self._clock.wait(self._ending, every_s if self.error is None else min(RETRY_S, every_s)):
+                return
+            # Slept for longer than that: nothing ran here, and the venue's timer did.
+            held_up = not self.left_s
             try:
                 with anyio.move_on_after(self.left_s or every_s) as scope:
                     await self._feed_now()
                 if scope.cancelled_caught:
                     self.error = VenueUnavailable("a feed was not answered in time", exchange=self._exchange)
+                    logger.warning("%s: a feed of the dead-man timer was not answered in time", self._exchange)
             except AstraError as error:
                 self.error = error
                 logger.warning("%s: the dead-man timer could not be fed: %s", self._exchange, error)
-            if self.error is not None and self.left_s <= 0 and not self.lapsed:
+            if (held_up or (self.error is not None and not self.left_s)) and not self.lapsed:
                 self.lapsed = True
                 logger.error("%s: the dead-man timer ran out: the venue cancels all orders", self._exchange)
                 if self._raise_on_lapse:
+                    why = (
+                        "the process was held up"
+                        if self.error is None
+                        else f"the last feed failed: {self.error.message}"
+                    )
                     self._end = DeadManLapsed(
                         f"the dead-man timer was not fed for {self.timeout_s:g} s: the venue has canceled the orders, "
-                        f"or soon will (the last feed failed: {self.error.message})",
+                        f"or soon will ({why})",
                         exchange=self._exchange,
                     )
                     self._tasks.cancel_scope.cancel()
