@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from astra import OrderChange, OrderRequest
 from astra.config import load_settings
 from astra.errors import ConfigError
-from astra_risk import RiskSettings
+from astra_risk import MarketNotAllowed, RiskSettings
 from astra_risk.scope import Scopes
 
 
@@ -104,3 +105,35 @@ def test_all_sections_that_match_apply_together() -> None:
         "middleware.risk.markets.PAPER-SPOT-BTC-USDT.max_position": 10,
     }
     assert len(every(Scopes(risk), "PAPER", "other", "PAPER-PERP-BTC-USDT")) == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"deny_markets": ["PAPER-SPOT-BTC-USTD"]}, "deny_markets"),
+        ({"allow_markets": ["PAPER-*", "PAPER-SPOT-BTC-USTD"]}, "allow_markets"),
+        ({"markets": {"PAPER-SPOT-BTC-USTD": {"max_order_notional": 5}}}, "markets"),
+        ({"deny_markets": ["PAPER-FUT-BTC-USDT-660101"]}, "deny_markets"),
+    ],
+)
+async def test_a_market_that_its_venue_does_not_have_refuses_every_order_there(
+    desk: Any, open_desk: Any, values: dict[str, Any], key: str
+) -> None:
+    order = OrderRequest(side="BUY", quantity="1", price="100")
+    async with open_desk(**values) as astra:
+        for doing in (
+            astra.place_order("PAPER-SPOT-BTC-USDT", order),
+            astra.set_leverage("PAPER-PERP-BTC-USDT", 2),
+            astra.amend_order("PAPER-SPOT-BTC-USDT", OrderChange(price="99"), client_order_id="x"),
+        ):
+            with pytest.raises(MarketNotAllowed, match=r"BTC-US.* names a market that PAPER does not have") as caught:
+                await doing
+            assert caught.value.setting.startswith(f"middleware.risk.{key} (")
+        (refused,) = await astra.place_orders([("PAPER-SPOT-BTC-USDT", order)])
+        assert isinstance(refused, MarketNotAllowed)
+    assert not [asked for asked in desk.exchange.log if asked.startswith(("place", "amend", "set"))]
+
+
+async def test_a_contract_that_has_expired_is_passed_over(open_desk: Any) -> None:
+    async with open_desk(deny_markets=["PAPER-FUT-BTC-USDT-200101"]) as astra:
+        assert await astra.place_order("PAPER-SPOT-BTC-USDT", OrderRequest(side="BUY", quantity="1", price="100"))

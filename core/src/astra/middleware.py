@@ -28,6 +28,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from astra.errors import hint
@@ -35,12 +36,30 @@ from astra.hookspecs import LifecycleSpecs, VenueSpecs
 from astra.models.credentials import Credentials
 from astra.models.markets import Market
 from astra.models.orders import Order
+from astra.net.http import LAST_CHECKS
 from astra.plugins import hook_faults, parameters, spec_functions
 
 OPERATIONS = spec_functions(VenueSpecs)
 """Every operation of a venue that middleware may wrap: name -> spec."""
 ARGUMENTS = {name: tuple(parameter.name for parameter in parameters(spec)) for name, spec in OPERATIONS.items()}
 """The arguments of each operation, in order."""
+
+
+@contextmanager
+def checked_before_sending(check: Callable[[], None]) -> Iterator[None]:
+    """While the block runs, ask `check` again right before each of its commands leaves: an order may wait for half a
+    minute for the venue's rate limit, and what allowed it may be gone by then. The `AstraError` that it raises refuses
+    the command; nothing is sent. Cancels are not asked about.
+
+        async def place_order(self, call, market, order, credentials):
+            with checked_before_sending(self.check_switch):
+                return await call(market, order, credentials)
+    """
+    token = LAST_CHECKS.set((*LAST_CHECKS.get(), check))
+    try:
+        yield
+    finally:
+        LAST_CHECKS.reset(token)
 
 
 ORDER_RESOLVED = "order_resolved"

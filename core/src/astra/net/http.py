@@ -59,6 +59,10 @@ _DEFAULT_PAUSE_S = {429: 5.0, 418: 60.0}
 """How long a limit lasts where the venue does not say: too many requests, and banned for ignoring that."""
 
 
+LAST_CHECKS: ContextVar[tuple[Callable[[], None], ...]] = ContextVar("LAST_CHECKS", default=())
+"""What is asked right before a command leaves (see `astra.middleware.checked_before_sending`)."""
+
+
 class Request(msgspec.Struct, frozen=True):
     """A request to a venue. Its repr shows method and path only: the rest may hold keys and signatures."""
 
@@ -316,6 +320,12 @@ class HttpClient:
         self, request: Request, sign: Sign | None, permit: Permit, timeout_s: float
     ) -> Response | Exception:
         """Sign, send and interpret once; what is to be raised is returned."""
+        if request.command and not request.urgent:
+            try:
+                for check in LAST_CHECKS.get():
+                    check()
+            except AstraError as refusal:
+                return refusal
         signed = request if sign is None else sign(request, self._clock.now_ms())
         began = self._clock.local.monotonic()
         answer = await self._exchange(signed, timeout_s)

@@ -6,15 +6,28 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from astra.directory import canonical_exchange, known_venues
-from astra.errors import AstraError, BadRequest, ConfigError, OrderNotFound, Outcome, PluginError, VenueError, hint
+from astra.errors import (
+    AstraError,
+    BadRequest,
+    ConfigError,
+    MarketNotFound,
+    OrderNotFound,
+    Outcome,
+    PluginError,
+    VenueError,
+    hint,
+)
 from astra.hookspecs import hookimpl
+from astra.middleware import checked_before_sending
 from astra.models.credentials import Credentials
 from astra.models.markets import Market
 from astra.models.orders import MarginMode, Order, OrderChange, OrderRef, OrderRequest, OrderStatus
 from astra.models.protocols import Host
+from astra.symbols import expiry_ms
 from astra.trading.checks import check_change, check_order
 from astra_risk.account import Account
 from astra_risk.books import Books
@@ -30,7 +43,7 @@ from astra_risk.checks import (
 from astra_risk.errors import LimitExceeded, MarketNotAllowed
 from astra_risk.intent import Intent, of_change, of_request
 from astra_risk.ledger import Reservation
-from astra_risk.scope import POSITION_LIMITS, RATE_LIMITS, READ_FROM_LEDGER, SECTION, Scope, Scopes, matches
+from astra_risk.scope import POSITION_LIMITS, RATE_LIMITS, READ_FROM_LEDGER, SECTION, Scope, Scopes
 from astra_risk.settings import RiskSettings
 from astra_risk.switch import KillSwitch
 from astra_risk.valuation import Prices, Walk, is_walked, walk
@@ -72,6 +85,8 @@ class Risk:
         self._uses_ledger = self._scopes.uses_ledger
         self._books = Books(host, settings)
         self._accounts: OrderedDict[tuple[Any, ...], Account] = OrderedDict()
+        self._known: set[str] = set()
+        """Exchanges of which it is known under which symbols they have the markets that settings name."""
 
     @classmethod
     def of(cls, astra: Astra) -> Risk:
@@ -140,7 +155,8 @@ class Risk:
         if not admitted:
             return [answers[place] for place in sorted(answers)]
         try:
-            placed = await call([orders[place] for place, _ in admitted], credentials)
+            with checked_before_sending(partial(self._switch.check, credentials.exchange)):
+                placed = await call([orders[place] for place, _ in admitted], credentials)
         except BaseException as error:
             for _, reservation in admitted:
                 self._failed(reservation, error, credentials)
@@ -163,6 +179,7 @@ class Risk:
         change: OrderChange,
         credentials: Credentials,
     ) -> Order:
+        await self._know_names(market.exchange)
         self._check_allowed(market)
         check_change(market, change)
         scope = self._scope(market, credentials)
@@ -181,6 +198,7 @@ class Risk:
     async def set_leverage(
         self, call: Callable[..., Awaitable[None]], market: Market, leverage: Decimal, credentials: Credentials
     ) -> None:
+        await self._know_names(market.exchange)
         self._check_allowed(market)
         check_leverage(market, leverage, self._scope(market, credentials))
         await call(market, leverage, credentials)
@@ -188,6 +206,7 @@ class Risk:
     async def set_margin_mode(
         self, call: Callable[..., Awaitable[None]], market: Market, mode: MarginMode, credentials: Credentials
     ) -> None:
+        await self._know_names(market.exchange)
         self._check_allowed(market)
         await call(market, mode, credentials)
 
@@ -236,10 +255,32 @@ class Risk:
 
     # -- admission --------------------------------------------------------------------------------------------------
 
+    async def _know_names(self, exchange: str) -> None:
+        """Find out under which symbols the venue has the markets that settings name: it may know several spellings. A
+        name that it does not have refuses everything there, because a limit on a misspelt market limits nothing."""
+        if exchange in self._known:
+            return
+        now_ms = self._host.clock.wall_ns() // 1_000_000
+        for key, symbol in self.settings.named_markets(exchange):
+            try:
+                market: Market = await self._host.astra.market(str(symbol))
+            except MarketNotFound as error:
+                if symbol.expiry is not None and expiry_ms(symbol.expiry, 23) < now_ms:
+                    continue  # it has expired
+                raise MarketNotAllowed(
+                    f"{SECTION}.{key} names a market that {exchange} does not have, and a limit on a misspelt market "
+                    f"limits nothing. Correct it; until then nothing is sent to {exchange}. ({error.message})",
+                    exchange=exchange,
+                    setting=f"{SECTION}.{key}",
+                ) from None
+            self._scopes.spell(str(symbol), market.symbol)
+        self._known.add(exchange)
+
     def _check_allowed(self, market: Market) -> None:
         """Raise for the kill switch, and for a market that may not be traded."""
         self._switch.check(market.exchange)
         symbol, allowed = market.symbol, self.settings.allow_markets
+        matches = self._scopes.matches
         for pattern in self.settings.deny_markets:
             if matches(symbol, pattern):
                 raise MarketNotAllowed(
@@ -258,6 +299,7 @@ class Risk:
         return self._scopes.find(market.exchange, credentials.account, market.symbol)
 
     async def _admit_order(self, market: Market, order: OrderRequest, credentials: Credentials) -> Reservation | None:
+        await self._know_names(market.exchange)
         self._check_allowed(market)
         check_order(market, order)  # before any figure is made of it
         return await self._admit(of_request(market, order), self._scope(market, credentials), credentials)
@@ -352,7 +394,8 @@ class Risk:
         credentials: Credentials,
     ) -> Order:
         try:
-            order = await call(*arguments)
+            with checked_before_sending(partial(self._switch.check, credentials.exchange)):
+                order = await call(*arguments)
         except BaseException as error:
             self._failed(reservation, error, credentials)
             raise

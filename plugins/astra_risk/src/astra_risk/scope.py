@@ -53,6 +53,7 @@ class Scopes:
 
     def __init__(self, settings: RiskSettings) -> None:
         self._settings = settings
+        self._spelt: dict[str, str] = {}
         self.find = lru_cache(maxsize=4096)(self._find)
 
     def _find(self, exchange: str, account: str, symbol: str) -> Scope:
@@ -68,11 +69,21 @@ class Scopes:
             if name.casefold() == account.casefold():  # environment variables spell names in lower case
                 sections.append((f"{SECTION}.accounts.{exchange}.{name}", limits, False))
         for pattern, limits in settings.markets.items():
-            if matches(symbol, pattern):
+            if self.matches(symbol, pattern):
                 sections.append((f"{SECTION}.markets.{pattern}", limits, True))
         for key, section, per_market in sections:
             for name, value in (section.limits() if section is not None else {}).items():
                 yield Applied(name, value, f"{key}.{name}", per_market)
+
+    def spell(self, named: str, symbol: str) -> None:
+        """The market that settings call `named` is `symbol` to its venue."""
+        if named != symbol:
+            self._spelt[named.casefold()] = symbol
+            self.find.cache_clear()
+
+    def matches(self, symbol: str, pattern: str) -> bool:
+        """Does the symbol match the glob pattern (or other spelling), case aside?"""
+        return matches(symbol, self._spelt.get(pattern.casefold(), pattern))
 
     @property
     def uses_ledger(self) -> bool:

@@ -130,6 +130,14 @@ class RiskSettings(Limits):
     def _checked_patterns(cls, patterns: tuple[str, ...] | None) -> tuple[str, ...] | None:
         return None if patterns is None else tuple(_pattern(pattern) for pattern in patterns)
 
+    def named_markets(self, exchange: str) -> Iterable[tuple[str, Symbol]]:
+        """Every market of the exchange that the settings name by its symbol, with the key that names it."""
+        named = [("markets", tuple(self.markets)), ("allow_markets", self.allow_markets or ())]
+        for key, patterns in (*named, ("deny_markets", self.deny_markets)):
+            for pattern in patterns:
+                if not _WILD.search(pattern) and (symbol := Symbol.parse(pattern)).exchange == exchange:
+                    yield f"{key} ({pattern})", symbol
+
     def named_exchanges(self) -> Iterable[tuple[str, str]]:
         """Every exchange code that the settings name, with the key that names it."""
         for section in ("exchanges", "accounts"):
