@@ -272,6 +272,33 @@ def test_fills_of_a_buy_by_value_are_added_up(outlet: Any) -> None:
     assert (events[-1].average_price, events[-1].quote_quantity, events[-1].quantity) == (150, 300, None)
 
 
+STOP = {
+    **{"eventType": "creation", "symbol": "btcusdt", "orderId": 1, "clientOrderId": "a", "type": "sell-stop-limit"},
+    **{"orderPrice": "60000", "orderSize": "1", "orderStatus": "submitted", "orderCreateTime": 1},
+}
+"""A conditional order when its time came; the push does not say which way it was triggered."""
+
+
+@pytest.mark.parametrize("kind", ["STOP_LIMIT", "TAKE_PROFIT_LIMIT"])
+def test_a_conditional_order_keeps_the_type_that_it_was_sent_with(outlet: Any, kind: str) -> None:
+    sent = OrderRequest.model_validate(
+        {"side": "SELL", "type": kind, "price": 60000, "stop_price": 61000, "quantity": 1}
+    )
+    stage = Stage(outlet, SPOT, market("btcusdt", SPOT), sent=sent)
+    (order,) = stage.play({"action": "push", "ch": "orders#*", "data": STOP})
+    assert (order.type, order.status) == (OrderType(kind), OrderStatus.NEW)
+
+
+def test_a_conditional_order_of_somebody_else_is_asked_for_unless_its_push_says_which_way(outlet: Any) -> None:
+    stage = Stage(outlet, SPOT, market("btcusdt", SPOT))
+    (order,) = stage.play({"action": "push", "ch": "orders#*", "data": STOP | {"operator": "lte"}})
+    assert order.type is OrderType.STOP_LIMIT
+    assert not outlet.inputs[stage.channel].of("interrupted")
+    stage.receive({"action": "push", "ch": "orders#*", "data": STOP | {"orderId": 2}})
+    assert len(stage.events) == 1
+    assert outlet.inputs[stage.channel].of("interrupted")
+
+
 def test_events_of_margin_accounts_are_not_told(outlet: Any) -> None:
     stage = Stage(outlet, SPOT, market("btcusdt", SPOT))
     data = {"eventType": "creation", "symbol": "btcusdt", "type": "buy-limit", "orderId": 1, "orderStatus": "submitted"}
@@ -534,6 +561,21 @@ def test_every_recorded_answer_that_is_none_passes_for_one(recordings: Any) -> N
 )
 def test_codes_of_all_shapes_are_told_apart(body: Any, spot: bool, kind: type) -> None:
     assert isinstance(judged(json.dumps(body).encode(), spot=spot), kind)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"status": "error", "err_code": None, "err_msg": "x"},
+        {"status": "error", "err-code": "x", "err-msg": "y", "code": None},
+        {"success": False, "code": None, "message": "no"},
+        {"status": "error", "err_code": 7, "err_msg": {"text": "y"}},
+        {"status": "error", "code": {}},
+    ],
+)
+@pytest.mark.parametrize("spot", [False, True])
+def test_an_error_is_one_whatever_is_missing_in_it(body: Any, spot: bool) -> None:
+    assert isinstance(judged(json.dumps(body).encode(), spot=spot), VenueError)
 
 
 def test_a_server_error_leaves_a_command_open_and_a_read_to_be_repeated() -> None:

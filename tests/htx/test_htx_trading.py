@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
@@ -24,6 +24,7 @@ from astra.errors import (
     OrderNotFound,
     OrderOutcomeUnknown,
     UnsupportedOperation,
+    VenueError,
 )
 from astra.models.markets import ContractType, Market
 from astra.models.orderbook import BookState, UpdateKind
@@ -353,6 +354,7 @@ async def lost(played: Any, symbol: str, path: str, request_of: OrderRequest) ->
 async def test_not_found_is_believed_only_when_the_stamp_is_too_old(played: Any, window_s: float) -> None:
     market, begun = await lost(played, BTC, PLACE, order())
     played.http.answer("GET", BY_NAME, NO_SPOT_ORDER)
+    played.http.answer("GET", "/v1/order/openOrders", ok([]))
     for seconds, known in ((0, True), (window_s + 1.9, True), (0.2, False)):
         await played.clock.advance(seconds)
         assert await played.venue.resolve_order(market, "77", begun, played.credentials) is known
@@ -376,6 +378,7 @@ async def test_an_old_order_under_the_same_id_is_not_the_one_meant(played: Any) 
 async def test_a_linear_order_that_gave_its_id_free_is_found_in_the_history(played: Any) -> None:
     market, begun = await lost(played, PERP, V5, order())
     played.http.answer("GET", V5, {"code": 1017, "message": "Order doesnt exist."})
+    played.http.answer("GET", f"{V5}/opens", v5([]))
     done = linear_row(state="canceled", created_time=str(begun + 1100))
     played.http.answer("GET", f"{V5}/history", v5([linear_row(client_order_id="5", order_id="9"), done]))
     found = await played.venue.resolve_order(market, "77", begun, played.credentials)
@@ -384,15 +387,177 @@ async def test_a_linear_order_that_gave_its_id_free_is_found_in_the_history(play
     assert modes == ["cross", "isolated"]
 
 
-async def test_a_coin_margined_order_that_left_the_list_is_found_in_the_history(played: Any) -> None:
-    market, begun = await lost(played, COIN, f"{SWAP}order", contracts())
-    played.http.answer("POST", f"{SWAP}order_info", NO_ORDER)
-    done = coin_row(
-        status=6, trade_volume=3, trade_avg_price=50000, query_id=4, created_at=None, create_date=begun + 1100
-    )
-    played.http.answer("POST", "/swap-api/v3/swap_hisorders", {"code": 200, "msg": "", "data": [done]})
+HISORDERS, OPENORDERS, ORDER_INFO = "/swap-api/v3/swap_hisorders", f"{SWAP}openorders", f"{SWAP}order_info"
+GONE = {"code": 1017, "message": "Order doesnt exist."}
+
+
+def opened(*rows: dict[str, Any]) -> dict[str, Any]:
+    return ok({"orders": list(rows), "total_page": 1, "current_page": 1, "total_size": len(rows)})
+
+
+def listed(*rows: dict[str, Any]) -> dict[str, Any]:
+    return {"code": 200, "msg": "", "data": list(rows), "ts": 1}
+
+
+def past(created: int, **fields: Any) -> dict[str, Any]:
+    """A row of the coin-margined history, which names no client order id."""
+    row = coin_row(status=6, trade_volume=3, trade_avg_price=50000, query_id=4, create_date=created, **fields)
+    return {name: value for name, value in row.items() if name not in ("client_order_id", "created_at")}
+
+
+def nothing_known(played: Any) -> None:
+    """The derivatives know of no order at all."""
+    played.http.answer("GET", V5, GONE)
+    for path in ("opens", "history"):
+        played.http.answer("GET", f"{V5}/{path}", v5([]))
+    played.http.answer("POST", ORDER_INFO, NO_ORDER)
+    played.http.answer("POST", OPENORDERS, opened())
+    played.http.answer("POST", HISORDERS, listed())
+
+
+async def test_a_coin_margined_order_that_left_the_list_is_found_in_the_history_by_its_id(played: Any) -> None:
+    """Of several pages, sorted as the venue documents it for this direction: oldest first."""
+    nothing_known(played)
+    played.http.answers[("POST", HISORDERS)].clear()
+    pages = [past(1, order_id_str=str(n), order_id=n) | {"query_id": n} for n in (7, 8, 9)]
+    for rows in (pages[:2], pages[1:], []):
+        played.http.answer("POST", HISORDERS, listed(*rows))
+    found = await played.venue.get_order(await played.market(COIN), OrderRef(id="9"), played.credentials)
+    assert (found.id, found.status, found.filled_contracts) == ("9", OrderStatus.FILLED, 3)
+    assert [body.get("from_id") for body in played.http.sent("POST", HISORDERS)] == [None, 8, 9]
+    assert not played.http.sent("POST", OPENORDERS), "an open order is found by its id"
+
+
+@pytest.mark.parametrize(
+    ("symbol", "path", "request_of", "hours"),
+    [(PERP, V5, order(), 8), (COIN, f"{SWAP}order", contracts(), 2)],
+)
+async def test_derivatives_prove_nothing_once_the_venue_may_have_forgotten(
+    played: Any, symbol: str, path: str, request_of: OrderRequest, hours: int
+) -> None:
+    """Client order ids can be asked for during eight hours, canceled coin-margined orders during two."""
+    begin = 5 * 3600  # no settlement is near
+    await played.clock.advance(begin - played.clock.wall_ns() // 10**9 % (4 * 3600))
+    market, begun = await lost(played, symbol, path, request_of)
+    nothing_known(played)
+    for seconds, known in ((0, True), (301.9, True), (0.2, False), (hours * 3600.0 - 300, True)):
+        await played.clock.advance(seconds)
+        assert await played.venue.resolve_order(market, "77", begun, played.credentials) is known
+
+
+async def test_a_linear_order_that_rests_for_long_is_found_among_the_open_ones(played: Any) -> None:
+    market, begun = await lost(played, PERP, V5, order())
+    created = str(begun + 1100)
+    others = [linear_row(id=str(n), order_id=str(n), client_order_id=str(n)) for n in range(200, 100, -1)]
+    mine = linear_row(id="90", created_time=created)
+    played.http.answer("GET", V5, GONE)
+    played.http.answer("GET", f"{V5}/opens", v5(others))
+    played.http.answer("GET", f"{V5}/opens", v5([mine]))
+    played.http.answer("GET", f"{V5}/history", v5([]))
+    await played.clock.advance(9 * 3600)
     found = await played.venue.resolve_order(market, "77", begun, played.credentials)
-    assert (found.id, found.status, found.filled_contracts) == ("924660854912552960", OrderStatus.FILLED, 3)
+    assert (found.id, found.status) == ("88", OrderStatus.NEW)
+
+
+async def test_a_coin_margined_order_that_rests_for_long_is_found_among_the_open_ones(played: Any) -> None:
+    market, begun = await lost(played, COIN, f"{SWAP}order", contracts())
+    played.http.answer("POST", ORDER_INFO, NO_ORDER)
+    played.http.answer("POST", OPENORDERS, opened(coin_row(created_at=begun + 1100)))
+    await played.clock.advance(9 * 3600)
+    found = await played.venue.resolve_order(market, "77", begun, played.credentials)
+    assert (found.id, found.status) == ("924660854912552960", OrderStatus.NEW)
+
+
+@pytest.mark.parametrize(
+    ("told", "known"),
+    [
+        (NO_ORDER, True),  # it may be the one
+        (ok([coin_row(client_order_id=None, status=6)]), False),
+        (ok([coin_row(client_order_id=78, status=6)]), False),
+        (ok([coin_row(client_order_id=77, status=6)]), "924660854912552960"),
+    ],
+    ids=["gone", "nameless", "another", "the one"],
+)
+async def test_a_past_order_without_a_name_leaves_a_coin_margined_placement_open_unless_it_is_another(
+    played: Any, told: Any, known: bool | str
+) -> None:
+    market, begun = await lost(played, COIN, f"{SWAP}order", contracts())
+    played.http.answer("POST", ORDER_INFO, NO_ORDER)
+    played.http.answer("POST", ORDER_INFO, told)
+    played.http.answer("POST", OPENORDERS, opened())
+    played.http.answer("POST", HISORDERS, listed(past(begun + 1100)))
+    await played.clock.advance(303)
+    found = await played.venue.resolve_order(market, "77", begun, played.credentials)
+    assert (found if isinstance(known, bool) else found.id) == known
+    assert [body.get("order_id") for body in played.http.sent("POST", ORDER_INFO)] == [None, "924660854912552960"]
+
+
+@pytest.mark.parametrize(
+    "other", [{"direction": "sell"}, {"offset": "close"}, {"volume": 4}, {"price": 50001}, {"create_date": 1}]
+)
+async def test_a_past_order_of_other_terms_is_another(played: Any, other: dict[str, Any]) -> None:
+    market, begun = await lost(played, COIN, f"{SWAP}order", contracts())
+    nothing_known(played)
+    played.http.answers[("POST", HISORDERS)].clear()
+    played.http.answer("POST", HISORDERS, listed(past(begun + 1100) | other))
+    await played.clock.advance(303)
+    assert await played.venue.resolve_order(market, "77", begun, played.credentials) is False
+    (body, *_) = played.http.sent("POST", ORDER_INFO)
+    assert "order_id" not in body
+
+
+async def test_a_past_order_is_weighed_by_its_time_alone_where_the_terms_are_not_known(played: Any) -> None:
+    """As after a restart."""
+    nothing_known(played)
+    played.http.answers[("POST", HISORDERS)].clear()
+    market, begun = await played.market(COIN), int(played.clock.wall_ns() // 1_000_000)
+    played.http.answer("POST", HISORDERS, listed(past(begun + 1100, volume=9)))
+    await played.clock.advance(303)
+    assert await played.venue.resolve_order(market, "77", begun, played.credentials) is True
+
+
+@pytest.mark.parametrize("ahead_s", [200, -200])
+async def test_a_settlement_leaves_a_coin_margined_placement_open(played: Any, ahead_s: int) -> None:
+    """It makes the venue forget the orders that are done."""
+    period = 4 * 3600
+    await played.clock.advance(period - played.clock.wall_ns() / 10**9 % period + period - ahead_s)
+    market, begun = await lost(played, COIN, f"{SWAP}order", contracts())
+    nothing_known(played)
+    await played.clock.advance(303)
+    assert await played.venue.resolve_order(market, "77", begun, played.credentials) is True
+
+
+async def test_the_newest_order_under_a_client_order_id_is_meant_however_the_history_is_sorted(played: Any) -> None:
+    nothing_known(played)
+    rows = [
+        linear_row(id=str(n), order_id=str(n), state="filled", trade_volume="500", created_time=str(1700000000000 + n))
+        for n in (5, 6)
+    ]
+    for order_of_rows in (rows, rows[::-1]):
+        played.http.answers[("GET", f"{V5}/history")].clear()
+        played.http.answer("GET", f"{V5}/history", v5(order_of_rows))
+        ref = OrderRef(client_order_id="77")
+        found = await played.venue.get_order(await played.market(PERP), ref, played.credentials)
+        assert found.id == "6"
+
+
+@pytest.mark.parametrize("name", ["opens", "history"])
+async def test_pages_of_linear_orders_go_on_from_the_id_of_the_query(played: Any, name: str) -> None:
+    """It is not the order's: those of past orders differ."""
+    nothing_known(played)
+    path = f"{V5}/{name}"
+    played.http.answers[("GET", path)].clear()
+    rows = [linear_row(id=str(n + 5000), order_id=str(n), client_order_id=str(n)) for n in range(200, 100, -1)]
+    last = linear_row(id="5100", order_id="100", client_order_id="7100")
+    for page in ([*rows], [rows[-1], last], []):
+        played.http.answer("GET", path, v5(page))
+    market = await played.market(PERP)
+    if name == "opens":
+        assert len(await played.venue.list_orders(market, played.credentials)) == 101
+    else:
+        found = await played.venue.get_order(market, OrderRef(client_order_id="7100"), played.credentials)
+        assert found.id == "100"
+    assert [one.get("from") for one in played.http.asked("GET", path)][:2] == [None, "5101"]
 
 
 # -- cancelling and looking ---------------------------------------------------------------------------------------
@@ -411,6 +576,7 @@ async def test_a_spot_cancel_tells_what_became_of_the_order(played: Any) -> None
 async def test_refusals_hide_in_answers_that_are_fine(played: Any) -> None:
     failed = {"err-code": "order-orderstate-error", "err-msg": "Incorrect order state", "client-order-id": "77"}
     played.http.answer("POST", CANCEL, ok({"success": [], "failed": [failed | {"order-id": ""}]}))
+    played.http.answer("GET", "/v1/order/openOrders", ok([]))
     ref, market = OrderRef(client_order_id="77"), await played.market(BTC)
     with pytest.raises(OrderNotFound):
         await played.venue.cancel_order(market, ref, played.credentials)
@@ -421,6 +587,59 @@ async def test_refusals_hide_in_answers_that_are_fine(played: Any) -> None:
     played.http.answer("POST", "/v5/trade/cancel_order", {"code": 1071, "message": "canceled already"})
     with pytest.raises(OrderNotFound):
         await played.venue.cancel_order(await played.market(PERP), OrderRef(id="5"), played.credentials)
+
+
+@pytest.mark.parametrize("symbol", [BTC, PERP, COIN])
+@pytest.mark.parametrize("batch", [False, True])
+async def test_an_open_order_whose_name_the_venue_forgot_is_found_and_canceled_all_the_same(
+    played: Any, symbol: str, batch: bool
+) -> None:
+    """The list of open orders still has its client order id."""
+    market, ref = await played.market(symbol), OrderRef(client_order_id="77")
+    if symbol == BTC:
+        path, ident, field = CANCEL, "99", "order-ids"
+        played.http.answer("GET", BY_NAME, NO_SPOT_ORDER)
+        played.http.answer("GET", "/v1/order/openOrders", ok([spot_row()]))
+        failed = {"client-order-id": "77", "order-id": "", "err-code": "base-not-found", "err-msg": "not found"}
+        played.http.answer("POST", path, ok({"success": [], "failed": [failed]}))
+        played.http.answer("POST", path, ok({"success": ["99"], "failed": []}))
+        played.http.answer("GET", "/v1/order/orders/99", ok(spot_row(state="canceled")))
+    elif symbol == PERP:
+        path, ident, field = "/v5/trade/cancel_batch_orders" if batch else "/v5/trade/cancel_order", "88", "order_id"
+        played.http.answer("GET", V5, GONE)
+        played.http.answer("GET", V5, GONE)
+        played.http.answer("GET", V5, v5(linear_row(state="canceled")))
+        played.http.answer("GET", f"{V5}/opens", v5([linear_row()]))
+        gone, done = GONE | {"client_order_id": "77"}, {"code": 200, "order_id": "88", "client_order_id": "77"}
+        played.http.answer("POST", path, v5([gone]) if batch else GONE)
+        played.http.answer("POST", path, v5([done]) if batch else v5(done))
+    else:
+        path, ident, field = f"{SWAP}cancel", "924660854912552960", "order_id"
+        played.http.answer("POST", ORDER_INFO, NO_ORDER)
+        played.http.answer("POST", ORDER_INFO, ok([coin_row(status=7)]))
+        played.http.answer("POST", OPENORDERS, opened(coin_row()))
+        errors = [{"order_id": "77", "err_code": 1061, "err_msg": "This order doesnt exist."}]
+        played.http.answer("POST", path, ok({"errors": errors, "successes": ""}))
+        played.http.answer("POST", path, ok({"errors": [], "successes": ident}))
+    found = await played.venue.get_order(market, ref, played.credentials)
+    assert (found.id, found.status) == (ident, OrderStatus.NEW)
+    if batch:
+        (canceled,) = await played.venue.cancel_orders([(market, ref)], played.credentials)
+    else:
+        canceled = await played.venue.cancel_order(market, ref, played.credentials)
+    assert (canceled.id, canceled.status) == (ident, OrderStatus.CANCELED)
+    first, second = played.http.sent("POST", path)
+    assert field not in first
+    assert second[field] in (ident, [ident])
+
+
+async def test_an_order_that_no_list_has_under_its_name_is_not_found(played: Any) -> None:
+    nothing_known(played)
+    played.http.answer("POST", "/v5/trade/cancel_order", GONE)
+    market, ref = await played.market(PERP), OrderRef(client_order_id="77")
+    with pytest.raises(OrderNotFound):
+        await played.venue.cancel_order(market, ref, played.credentials)
+    assert len(played.http.sent("POST", "/v5/trade/cancel_order")) == 1
 
 
 async def test_a_batch_of_cancels_says_of_each_what_is_known(played: Any) -> None:
@@ -451,6 +670,107 @@ async def test_the_dead_man_timers_of_all_families_are_set(played: Any, timeout_
     assert played.http.sent("POST", "/v2/algo-orders/cancel-all-after") == [{"timeout": timeout_s}]
     with pytest.raises(BadRequest, match="5 s or more"):
         await played.venue.keep_alive_orders(None, 4, played.credentials)
+
+
+UNREADABLE: Sequence[Any] = [
+    b"<html>one moment please</html>",
+    b"",
+    {},
+    {"status": "error", "err_code": None, "err_msg": "x"},
+    {"success": False, "code": None, "message": "no"},
+]
+
+
+@pytest.mark.parametrize("body", UNREADABLE)
+@pytest.mark.parametrize("product", ["spot", "linear", "coin_swap"])
+async def test_a_timer_is_not_armed_by_an_answer_that_does_not_say_so(played: Any, product: str, body: Any) -> None:
+    paths = {
+        "spot": "/v2/algo-orders/cancel-all-after",
+        "linear": "/v5/trade/cancel-after",
+        "coin_swap": "/swap-api/v1/swap-cancel-after",
+    }
+    for path in [*paths.values(), "/api/v1/contract-cancel-after"]:
+        played.http.answer("POST", path, body if path == paths[product] else v5({}))
+    with pytest.raises(VenueError):
+        await played.venue.keep_alive_orders(None, 30, played.credentials)
+
+
+@pytest.mark.parametrize("body", UNREADABLE)
+async def test_settings_are_not_made_by_an_answer_that_does_not_say_so(played: Any, body: Any) -> None:
+    for path in ("/v5/position/lever", "/v5/position/mode", f"{SWAP}switch_lever_rate"):
+        played.http.answer("POST", path, body)
+    for symbol in (PERP, COIN):
+        with pytest.raises(VenueError):
+            await played.venue.set_leverage(await played.market(symbol), Decimal(5), played.credentials)
+    with pytest.raises(VenueError):
+        await played.venue.set_position_mode(True, played.credentials)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "path", "answer"),
+    [
+        (PERP, V5, v5({})),
+        (COIN, f"{SWAP}order", ok({})),
+        (BTC, PLACE, ok("")),
+    ],
+)
+async def test_a_placement_that_is_answered_without_an_id_is_open(
+    played: Any, symbol: str, path: str, answer: Any
+) -> None:
+    played.http.answer("POST", path, answer)
+    market = await played.market(symbol)
+    with pytest.raises(OrderOutcomeUnknown):
+        await played.venue.place_order(market, order() if symbol == BTC else contracts(), played.credentials)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "path", "answer"),
+    [
+        (PERP, "/v5/trade/batch_orders", v5([{"code": 200}])),
+        (COIN, f"{SWAP}batchorder", ok({"errors": [], "success": [{"index": 1}]})),
+        (BTC, BATCH, ok([{"client-order-id": "77"}])),
+    ],
+)
+async def test_an_order_of_a_batch_that_is_answered_without_an_id_is_open(
+    played: Any, symbol: str, path: str, answer: Any
+) -> None:
+    played.http.answer("POST", path, answer)
+    market, one = await played.market(symbol), order() if symbol == BTC else contracts()
+    (result,) = await played.venue.place_orders([(market, one)], played.credentials)
+    assert isinstance(result, OrderOutcomeUnknown)
+
+
+async def test_a_batch_whose_answer_says_that_nothing_is_wrong_is_placed(played: Any) -> None:
+    row = {"order-id": 5, "client-order-id": "77", "err-code": None, "err-msg": None}
+    played.http.answer("POST", BATCH, ok([row]))
+    (placed,) = await played.venue.place_orders([(await played.market(BTC), order())], played.credentials)
+    assert placed.id == "5"
+
+
+async def test_a_list_of_open_orders_that_is_missing_is_no_empty_one(played: Any) -> None:
+    played.http.answer("POST", OPENORDERS, ok({}))
+    with pytest.raises(VenueError, match="another shape"):
+        await played.venue.list_orders(await played.market(COIN), played.credentials)
+
+
+async def test_however_many_pages_there_are_all_fills_are_told(played: Any) -> None:
+    """Pages may be short: how many rows one has is not said for coin-margined contracts."""
+    path, now = "/swap-api/v3/swap_matchresults", int(played.clock.wall_ns() // 1_000_000)
+    for number in range(1, 121):
+        row = {"contract_code": "BTC-USD", "direction": "buy", "trade_volume": 1, "trade_price": 1, "order_id": 1}
+        row |= {"id": f"1-1-{number}", "query_id": number, "create_date": number}
+        played.http.answer("POST", path, listed(row))
+    played.http.answer("POST", path, listed())
+    market, fills = await played.market(COIN), []
+
+    async def read() -> None:
+        fills.extend(await played.venue.list_fills(market, now - 60_000, None, played.credentials))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read)
+        for _ in range(6):
+            await played.clock.advance(3)  # 36 requests are allowed in it
+    assert len(fills) == 120
 
 
 async def test_fills_are_read_page_by_page_in_stretches_of_two_days(played: Any) -> None:
@@ -695,6 +1015,18 @@ def test_hosts_and_environments() -> None:
     assert HtxHosts().spot_stream == "wss://api.huobi.pro"
     with pytest.raises(ValidationError, match="paths"):
         HtxHosts(spot_stream="wss://api.huobi.pro/ws")
+
+
+@pytest.mark.parametrize(("operator", "kind"), [("gte", OrderType.TAKE_PROFIT_LIMIT), (None, None)])
+async def test_conditional_orders_that_were_listed_are_known_to_the_stream(
+    played: Any, operator: str | None, kind: OrderType | None
+) -> None:
+    """As after a restart: the stream does not say which way they are triggered."""
+    row = spot_row(type="sell-stop-limit", operator=operator, state="created", **{"stop-price": "51000"})
+    played.http.answer("GET", "/v1/order/openOrders", ok([row]))
+    await played.venue.list_orders(await played.market(BTC), played.credentials)
+    known = played.venue.parts[SPOT].conditional(played.credentials, "77")
+    assert (known and known.type) == kind
 
 
 def test_stop_orders_are_told_by_their_operator() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -124,29 +125,45 @@ SPOT_SOCKET_CODES: Mapping[str, Meaning] = code_table(
 
 
 class _Envelope(msgspec.Struct):
-    """Whatever shape an answer has. Codes are numbers or texts."""
+    """Whatever shape an answer has. Codes are numbers or texts; no type is demanded of any field, so that an odd one
+    does not hide what the others say."""
 
-    status: str | int = ""
-    code: str | int = ""
-    spot_code: str | int = msgspec.field(default="", name="err-code")
-    contract_code: str | int = msgspec.field(default="", name="err_code")
-    message: str | None = ""
-    msg: str | None = ""
-    spot_text: str | None = msgspec.field(default="", name="err-msg")
-    contract_text: str | None = msgspec.field(default="", name="err_msg")
+    status: Any = None
+    success: Any = None
+    code: Any = None
+    spot_code: Any = msgspec.field(default=None, name="err-code")
+    contract_code: Any = msgspec.field(default=None, name="err_code")
+    message: Any = None
+    msg: Any = None
+    spot_text: Any = msgspec.field(default=None, name="err-msg")
+    contract_text: Any = msgspec.field(default=None, name="err_msg")
 
     @property
     def error(self) -> str:
         """The code, "" for none."""
-        found = next((str(one) for one in (self.spot_code, self.contract_code, self.code) if str(one) not in OK), "")
-        return found or (str(self.status) if self.status in ("error", "maintain") else "")
+        given = (str(one) for one in (self.spot_code, self.contract_code, self.code) if one is not None)
+        found = next((code for code in given if code not in OK), "")
+        if not found and self.status in ("error", "maintain"):
+            return str(self.status)
+        return found or ("error" if self.success is False else "")
 
     @property
     def text(self) -> str:
-        return self.spot_text or self.contract_text or self.message or self.msg or ""
+        return next((str(one) for one in (self.spot_text, self.contract_text, self.message, self.msg) if one), "")
+
+    @property
+    def is_positive(self) -> bool:
+        return not self.error and (self.status == "ok" or str(self.code) == "200")
 
 
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
+
+
+def accepted(body: bytes) -> None:
+    """Decode the answer to what sets something and tells nothing: it has to say that it was carried out. Raises
+    `msgspec.DecodeError` for anything else, a proxy's page for example."""
+    if not _decode_envelope(body).is_positive:
+        raise msgspec.ValidationError("it does not say that it was carried out")
 
 
 def spot_meaning(code: str, text: str) -> Meaning | None:

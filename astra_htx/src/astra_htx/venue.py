@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from astra.families import FamilyTrading, FamilyVenue
 from astra.models.credentials import ApiKey, Credentials
 from astra.models.markets import Market
-from astra.models.orders import Fill, OrderOptions, OrderRequest
+from astra.models.orders import Fill, Order, OrderOptions, OrderRequest
 from astra.models.protocols import Host
 from astra.trading.checks import ClientIdRule, ClientIdsUnique
 from astra.venue import VenueSettings
@@ -95,7 +95,7 @@ class HtxVenue(FamilyVenue):
         self.rests[product].distrust_clock()
 
     def _sent_of(self, credentials: Credentials) -> SentOf:
-        def sent(client_order_id: str) -> OrderRequest | None:
+        def sent(client_order_id: str) -> OrderRequest | Order | None:
             spot = self.parts[SPOT]
             assert isinstance(spot, SpotTrading)
             return spot.conditional(credentials, client_order_id)

@@ -10,6 +10,7 @@ from astra.models.orders import PositionSide
 LINEAR = "HUOBI-PERP-BTC-USDT"
 COIN = "HUOBI-PERP-BTC-USD-COINM"
 FUTURE = "HUOBI-FUT-BTC-USD-270326-COINM"
+INFO = "/swap-api/v1/swap_order_info"
 
 
 def linear_id(answer: Any) -> str:
@@ -420,6 +421,65 @@ class TestCoinOrders:
         assert (
             venue.contracts("POST", "/api/v1/contract_order", body | {"order_price_type": "market"})["err_code"] == 1034
         )
+
+    def test_the_history_names_no_client_order_ids(self, venue: Any) -> None:
+        coin_id(venue.place_coin("buy", "open", 1, 50000, client_order_id=77))
+        venue.crowd(COIN, "SELL", "1", "50000")
+        sent = {"contract": "BTC-USD", "trade_type": 0, "type": 1, "status": "0"}
+        (row,) = venue.contracts("POST", "/swap-api/v3/swap_hisorders", sent)["data"]
+        assert "client_order_id" not in row
+        (row,) = venue.contracts("POST", INFO, {"contract_code": "BTC-USD", "client_order_id": "77"})["data"]
+        assert row["client_order_id"] == 77
+
+    def test_pages_of_the_history_come_in_the_direction_asked_for(self, venue: Any) -> None:
+        for _ in range(3):
+            coin_id(venue.place_coin("buy", "open", 1, 50000))
+        venue.crowd(COIN, "SELL", "3", "50000")
+        path, sent = "/swap-api/v3/swap_hisorders", {"contract": "BTC-USD", "trade_type": 0, "type": 1, "status": "0"}
+
+        def asked(**more: Any) -> list[int]:
+            return [row["query_id"] for row in venue.contracts("POST", path, sent | more)["data"]]
+
+        oldest, middle, newest = asked(direct="next")
+        assert oldest < middle < newest
+        assert asked(direct="prev") == [newest, middle, oldest]
+        assert asked(direct="next", from_id=middle) == [middle, newest]
+        assert asked(direct="prev", from_id=middle) == [middle, oldest]
+
+    def test_a_settlement_makes_order_info_forget_what_is_done(self, venue: Any) -> None:
+        """What is open stays; the history still has what was done."""
+        hour = 3_600_000
+        venue.clock.ms += 8 * hour - (venue.clock.ms - 3 * hour) % (8 * hour)  # 03:00, 11:00 or 19:00 UTC
+        done = coin_id(venue.place_coin("buy", "open", 1, 50000))
+        venue.crowd(COIN, "SELL", "1", "50000")
+        waiting = coin_id(venue.place_coin("buy", "open", 1, 49000))
+
+        def asked(order_id: str) -> Any:
+            return venue.contracts("POST", INFO, {"contract_code": "BTC-USD", "order_id": order_id})
+
+        assert asked(done)["data"][0]["status"] == 6
+        venue.clock.ms += hour + 1000
+        assert asked(done)["err_code"] == 1017
+        assert asked(waiting)["data"][0]["status"] == 3
+        sent = {"contract": "BTC-USD", "trade_type": 0, "type": 1, "status": "0"}
+        assert len(venue.contracts("POST", "/swap-api/v3/swap_hisorders", sent)["data"]) == 1
+
+    def test_an_open_order_answers_to_its_client_order_id_for_eight_hours(self, venue: Any) -> None:
+        coin = coin_id(venue.place_coin("buy", "open", 1, 50000, client_order_id=77))
+        linear = linear_id(venue.place_linear("buy", "1", "50000", client_order_id="77"))
+        name = {"contract_code": "BTC-USD", "client_order_id": "77"}
+        v5 = name | {"contract_code": "BTC-USDT"}
+        assert venue.contracts("POST", INFO, name)["data"][0]["order_id_str"] == coin
+        assert venue.contracts("GET", "/v5/trade/order", v5)["data"]["order_id"] == linear
+        venue.clock.ms += 8 * 3_600_000 + 1
+        assert venue.contracts("POST", INFO, name)["err_code"] == 1017
+        refused = venue.contracts("POST", "/swap-api/v1/swap_cancel", name)["data"]["errors"]
+        assert [row["err_code"] for row in refused] == [1061]
+        assert venue.contracts("GET", "/v5/trade/order", v5)["code"] == 1017
+        assert venue.contracts("POST", "/v5/trade/cancel_order", v5)["code"] == 1017
+        assert venue.contracts("GET", "/v5/trade/order/opens")["data"][0]["client_order_id"] == "77"
+        listed = venue.contracts("POST", "/swap-api/v1/swap_openorders", {"contract_code": "BTC-USD"})["data"]["orders"]
+        assert listed[0]["client_order_id"] == 77
 
     def test_fills_of_one_taker_order_share_the_match(self, venue: Any) -> None:
         for price in ("50000", "50000.1"):

@@ -134,6 +134,7 @@ class HtxFeed(Feed):
             seed=Seed.STREAM,
             continuity=Continuity.CONTIGUOUS,
             integrity=Integrity.SEQUENCE,
+            exact=True,
             engine_ids=True,
             audit_every_s=None,
         )

@@ -26,8 +26,8 @@ ORDERS, CLEARING, BALANCES = "orders", "trade.clearing", "accounts.update"
 TOPICS = (f"{ORDERS}#*", f"{CLEARING}#*#0", f"{BALANCES}#2")
 OK = 200
 REMEMBERED = 10_000
-SentOf = Callable[[str], OrderRequest | None]
-"""Client order id -> a conditional order that this process sent under it."""
+SentOf = Callable[[str], OrderRequest | Order | None]
+"""Client order id -> a conditional order that this process sent under it, or asked for."""
 
 
 class _Frame(msgspec.Struct):
@@ -116,12 +116,16 @@ class SpotAccountSession(PrivateSession):
                 if event.event_type == "trade":
                     yield event.fill(market)
             elif event.type:
-                yield self._order(market, event)
+                yield from self._order(market, event)
             else:
                 yield from self._never_active(market, event)
 
-    def _order(self, market: Market, event: Pushed) -> Order:
-        """What was filled is told in the quote asset for orders by value: it is added up from the first event on."""
+    def _order(self, market: Market, event: Pushed) -> Iterator[AccountEvent]:
+        """What was filled is told in the quote asset for orders by value: it is added up from the first event on.
+
+        Whether a conditional order stops or takes a profit is what this process sent or saw; of any other order the
+        venue is asked.
+        """
         ident = str(event.order_id)
         if event.event_type == "creation":
             self._filled[ident] = _Filled()
@@ -135,7 +139,12 @@ class SpotAccountSession(PrivateSession):
             filled = known.base
         elif event.type != BUY_MARKET and event.exec_amt:
             filled = Decimal(event.exec_amt)
-        return event.order(market, filled, average_of(known.quote, known.base) if known is not None else None)
+        average = average_of(known.quote, known.base) if known is not None else None
+        sent = self._sent_of(event.client_order_id) if event.is_vague and event.client_order_id else None
+        if event.is_vague and sent is None:
+            self.interrupted("a conditional order changed whose terms are not known here")
+            return
+        yield event.order(market, filled, average, None if sent is None else sent.type)
 
     def _never_active(self, market: Market, event: Pushed) -> Iterator[AccountEvent]:
         """A conditional order was refused when its time came (`trigger`), or canceled before (`deletion`): nothing but

@@ -44,6 +44,7 @@ _MATCHING = {
     for suffix, time_in_force in _SUFFIXES.items()
 }
 _DAY_MS = 86_400_000
+_HOUR_MS = 3_600_000
 _CANCELLED_MS = 4 * 3600 * 1000
 
 
@@ -323,7 +324,7 @@ class CoinAccount:
         """At most ten; what could not be cancelled hides in `errors`, and the envelope is "ok"."""
         errors: list[dict[str, Any]] = []
         done: list[str] = []
-        for name, order in self._looked_up(call.account, call.params, 10):
+        for name, order in self._looked_up(call, 10):
             if order is None:
                 errors.append({"order_id": name, "err_code": 1061, "err_msg": "This order doesnt exist."})
             elif order.status.is_open:
@@ -336,18 +337,21 @@ class CoinAccount:
                 errors.append({"order_id": name, "err_code": 1071, "err_msg": text})
         return {"errors": errors, "successes": ",".join(done)}
 
-    def _looked_up(self, account: Account, params: Params, most: int) -> list[tuple[str, EngineOrder | None]]:
+    def _looked_up(self, call: Call, most: int) -> list[tuple[str, EngineOrder | None]]:
         """What `order_id` or `client_order_id` name, with the names; orders of other assets are not found."""
+        params = call.params
         asset = self._asset(params, needed=True)
         ids, client_ids = params.items("order_id"), params.items("client_order_id")
         if not ids and not client_ids:
             raise missing(params.envelope, "order_id")
         if len(ids or client_ids) > most:
             raise wrong(params.envelope, "order_id", f"at most {most}")
-        find = self._desk.by_id if ids else self._desk.by_client_id
         found: list[tuple[str, EngineOrder | None]] = []
         for name in ids or client_ids:
-            order = find(account, self._family, name)
+            if ids:
+                order = self._desk.by_id(call.account, self._family, name)
+            else:
+                order = self._desk.named(call.account, self._family, name, call.now_ms)
             there = order is not None and self._desk.listing(order).settle == asset
             found.append((name, order if there else None))
         return found
@@ -370,18 +374,26 @@ class CoinAccount:
         return [reports.coin_order(self._desk, order, account) for order in orders]
 
     def _orders(self, call: Call) -> Any:
-        """Cancelled orders are found for about four hours."""
+        """Cancelled orders are found for about four hours, those that are done until the next settlement."""
+        settled = self._last_settlement(call.now_ms)
         found = [
             order
-            for _, order in self._looked_up(call.account, call.params, 50)
-            if order is not None and not (ended(order) and call.now_ms - order.updated > _CANCELLED_MS)
+            for _, order in self._looked_up(call, 50)
+            if order is not None
+            and (order.status.is_open or order.updated >= settled)
+            and not (ended(order) and call.now_ms - order.updated > _CANCELLED_MS)
         ]
         if not found:
             raise Refusal(1017, "Order doesnt exist.")
         return self._shown(found, call.account)
 
+    def _last_settlement(self, now_ms: int) -> int:
+        """Swaps settle at 04:00, 12:00 and 20:00 UTC, dated futures at 08:00."""
+        first, period = (8 * _HOUR_MS, _DAY_MS) if self._futures else (4 * _HOUR_MS, 8 * _HOUR_MS)
+        return now_ms - (now_ms - first) % period
+
     def _detail(self, call: Call) -> Any:
-        (_, order), *_ = self._looked_up(call.account, call.params, 1)
+        (_, order), *_ = self._looked_up(call, 1)
         if order is None:
             raise Refusal(1017, "Order doesnt exist.")
         trades = [reports.coin_pushed_trade(self._desk, fill) for fill in order.fills]
@@ -402,15 +414,15 @@ class CoinAccount:
         return {"orders": rows, "total_page": total, "current_page": index, "total_size": len(found)}
 
     def _history(self, call: Call) -> Any:
-        """Orders of the last 48 hours by `from_id` (query id), newest first."""
+        """Orders of the last 48 hours by `from_id` (query id)."""
         params = call.params
         params.required("trade_type")
         statuses = set(params.items("status")) - {"0"}
         start, end = span(params, call.now_ms, default_ms=2 * _DAY_MS, oldest_ms=90 * _DAY_MS)
         symbols = self._asked_symbols(params)
         rows = [
-            reports.coin_order(self._desk, order, call.account) | {"query_id": order.id, "create_date": order.created}
-            for order in reversed(self._desk.orders(call.account, self._family))
+            reports.coin_past_order(self._desk, order, call.account)
+            for order in self._desk.orders(call.account, self._family)
             if order.market in symbols
             and not order.status.is_open
             and start <= order.created <= end
@@ -430,14 +442,15 @@ class CoinAccount:
 
     @staticmethod
     def _from(rows: list[dict[str, Any]], params: Params) -> list[dict[str, Any]]:
-        """Fifty rows (or `page_size`), from a query id on in the direction asked for."""
+        """Fifty rows (or `page_size`), from a query id on in the direction asked for: with "next" the oldest first,
+        with "prev" the newest."""
         size = params.integer("page_size", 50) or 50
         start = params.integer("from_id")
-        if start is None:
-            return rows[:size]
-        if params.one_of("direct", ("prev", "next"), "next") == "next":
-            return [row for row in rows if row["query_id"] <= start][:size]
-        return [row for row in rows if row["query_id"] >= start][-size:]
+        forwards = params.one_of("direct", ("prev", "next"), "next") == "next"
+        found = sorted(rows, key=lambda row: int(row["query_id"]), reverse=not forwards)
+        if start is not None:
+            found = [row for row in found if (row["query_id"] >= start if forwards else row["query_id"] <= start)]
+        return found[:size]
 
     def _fills(self, call: Call) -> Any:
         params = call.params
@@ -446,7 +459,7 @@ class CoinAccount:
         start, end = span(params, call.now_ms, default_ms=2 * _DAY_MS, oldest_ms=90 * _DAY_MS)
         rows = [
             reports.coin_fill(self._desk, fill, call.account)
-            for fill in reversed(self._desk.fills(call.account, self._family))
+            for fill in self._desk.fills(call.account, self._family)
             if fill.market in symbols and start <= fill.time <= end
         ]
         return self._from(rows, params)

@@ -347,6 +347,13 @@ def coin_order(desk: OrderDesk, order: EngineOrder, account: Account) -> dict[st
     }
 
 
+def coin_past_order(desk: OrderDesk, order: EngineOrder, account: Account) -> dict[str, Any]:
+    """An order of the history: it has the id of the query and names no client order id."""
+    row = coin_order(desk, order, account)
+    del row["client_order_id"]
+    return row | {"query_id": order.id, "create_date": order.created}
+
+
 def coin_fill(desk: OrderDesk, fill: EngineFill, account: Account) -> dict[str, Any]:
     """A fill of the v3 query: `role` capitalised, the fee negative when paid."""
     listing, order = desk.listing(fill), desk.order_of(fill, account)

@@ -282,21 +282,21 @@ class LinearAccount:
 
     # --- cancelling ---
 
-    def _found(self, account: Account, params: Params, listing: Listing) -> EngineOrder:
+    def _found(self, account: Account, params: Params, listing: Listing, now_ms: int) -> EngineOrder:
         order_id, client_id = params.text("order_id"), params.text("client_order_id")
         if order_id is not None:
             order = self._desk.by_id(account, Family.LINEAR, order_id)
         elif client_id is not None:
-            order = self._by_client_id(account, client_id)
+            order = self._by_client_id(account, client_id, now_ms)
         else:
             raise missing(params.envelope, "order_id")
         if order is None or order.market != listing.symbol:
             raise Refusal(1017, "Order doesnt exist.")
         return order
 
-    def _by_client_id(self, account: Account, client_id: str) -> EngineOrder | None:
+    def _by_client_id(self, account: Account, client_id: str, now_ms: int) -> EngineOrder | None:
         """An order without a client id answers to its own id as one."""
-        found = self._desk.by_client_id(account, Family.LINEAR, client_id)
+        found = self._desk.named(account, Family.LINEAR, client_id, now_ms)
         return found or self._desk.by_id(account, Family.LINEAR, client_id)
 
     def _end(self, account: Account, order: EngineOrder) -> None:
@@ -312,7 +312,7 @@ class LinearAccount:
         return order.tag.client_id if isinstance(order.tag, Ticket) else order.client_order_id
 
     def _cancel(self, call: Call) -> Any:
-        order = self._found(call.account, call.params, self._named_market(call.params))
+        order = self._found(call.account, call.params, self._named_market(call.params), call.now_ms)
         self._end(call.account, order)
         return self._ids(order, self._client_id_of(order))
 
@@ -325,7 +325,7 @@ class LinearAccount:
         for wanted in ids or client_ids:
             named = {"order_id" if ids else "client_order_id": wanted}
             try:
-                order = self._found(call.account, Params(named, call.params.envelope), listing)
+                order = self._found(call.account, Params(named, call.params.envelope), listing, call.now_ms)
                 self._end(call.account, order)
             except Refusal as refusal:
                 both = {"order_id": None, "client_order_id": None} | named
@@ -376,7 +376,7 @@ class LinearAccount:
     # --- looking up ---
 
     def _one(self, call: Call) -> Any:
-        order = self._found(call.account, call.params, self._named_market(call.params))
+        order = self._found(call.account, call.params, self._named_market(call.params), call.now_ms)
         return reports.v5_order(self._desk, order, call.account)
 
     def _page(self, found: Sequence[Any], number: Callable[[Any], int], params: Params) -> list[Any]:

@@ -27,6 +27,8 @@ from astra_htx.sandbox.wire import Family
 _KEPT = 200_000
 COIN_CLIENT_ID_MS = 24 * 3600 * 1000
 """How long a client id of coin-margined products stays taken."""
+NAMED_MS = 8 * 3600 * 1000
+"""How long after its placement an order answers to its client id."""
 
 
 class Ticket(msgspec.Struct, frozen=True):
@@ -202,6 +204,11 @@ class OrderDesk:
         """The newest order with the client id."""
         order_id = self._by_client_id.get((account.name, family, client_id))
         return None if order_id is None else self._by_engine_id(account, order_id)
+
+    def named(self, account: Account, family: Family, client_id: str, now_ms: int) -> EngineOrder | None:
+        """The newest order with the client id, as long as it answers to it."""
+        found = self.by_client_id(account, family, client_id)
+        return found if found is not None and now_ms - found.created <= NAMED_MS else None
 
     def by_id(self, account: Account, family: Family, native: str) -> EngineOrder | None:
         """By the venue's id."""

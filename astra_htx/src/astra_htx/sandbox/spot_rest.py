@@ -289,7 +289,7 @@ class SpotAccount:
 
     def _cancel_by_client_id(self, call: Call) -> Any:
         """The answer is a number: the order is being cancelled, or how it ended before."""
-        order = self._desk.by_client_id(call.account, Family.SPOT, call.params.required("client-order-id"))
+        order = self._desk.named(call.account, Family.SPOT, call.params.required("client-order-id"), call.now_ms)
         if order is None:
             raise Refusal("base-not-found", "The record is not found.")
         refused = self._cancel_one(call.account, order)
@@ -302,8 +302,10 @@ class SpotAccount:
         success: list[str] = []
         failed: list[dict[str, Any]] = []
         for wanted in ids or client_ids:
-            find = self._desk.by_id if ids else self._desk.by_client_id
-            order = find(call.account, Family.SPOT, wanted)
+            if ids:
+                order = self._desk.by_id(call.account, Family.SPOT, wanted)
+            else:
+                order = self._desk.named(call.account, Family.SPOT, wanted, call.now_ms)
             if order is None:
                 refused: dict[str, Any] | None = {"err-code": "base-not-found", "err-msg": "The record is not found."}
             else:
@@ -364,7 +366,7 @@ class SpotAccount:
 
     def _by_client_id(self, call: Call) -> Any:
         """Orders that are done answer to their client id for two hours from their creation."""
-        order = self._desk.by_client_id(call.account, Family.SPOT, call.params.required("clientOrderId"))
+        order = self._desk.named(call.account, Family.SPOT, call.params.required("clientOrderId"), call.now_ms)
         if order is not None and not order.status.is_open and call.now_ms - order.created > _TWO_HOURS_MS:
             order = None
         return self._shown(order, call)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import abc
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
-from astra.errors import BadRequest, OrderOutcomeUnknown, VenueError
+from astra.errors import BadRequest, OrderNotFound, OrderOutcomeUnknown, VenueError
 from astra.families import FamilyTrading, in_order
 from astra.models.credentials import Credentials
 from astra.models.markets import Market
@@ -22,20 +23,22 @@ from astra_htx.settings import HtxOrderOptions, HtxSettings
 T = TypeVar("T")
 WINDOW_MS = 48 * 3_600_000
 """History is asked for in stretches of this length at most."""
-MOST_PAGES = 100
+HISTORY_MS = 47 * 3_600_000
+"""How far back orders that are done are looked for."""
 SIDES = {Side.BUY: "buy", Side.SELL: "sell"}
 Outcome = str | Exception
-"""What became of one order of a batch: its id, or the error."""
+"""What became of a placement: the order's id ("": the answer has none), or the error."""
 
 
-class HtxTrading(FamilyTrading):
+class HtxTrading(FamilyTrading, abc.ABC):
     """A family of HTX. Placements are answered with an id, cancels with an acknowledgement."""
 
     options_model: ClassVar[type[OrderOptions] | None] = HtxOrderOptions
     batch: ClassVar[int] = 10
     """Orders in one request at most."""
-    remembered_ms: ClassVar[int] = 47 * 3_600_000
-    """For how long an order that is done is found."""
+    remembered_ms: ClassVar[int] = 8 * 3_600_000 - 60_000
+    """For how long after its placement an order that is not found is certain not to be there. An order can be asked for
+    by its client order id for eight hours."""
     rest: HtxRest
 
     def __init__(self, rest: HtxRest, markets: MarketTable, settings: HtxSettings) -> None:
@@ -48,9 +51,10 @@ class HtxTrading(FamilyTrading):
         return self.rest.window_ms
 
     async def resolve(self, market: Market, client_order_id: str, since: int, credentials: Credentials) -> Order | bool:
-        """Once the venue has forgotten an order that was done, nothing found proves nothing."""
+        """Once the venue may have forgotten the order, nothing found proves nothing."""
         found = await super().resolve(market, client_order_id, since, credentials)
-        if found is False and self.rest.clock.now_ms() - since > self.remembered_ms:
+        clock = self.rest.clock
+        if found is False and clock.now_ms() - since - round(clock.offset_ms) > self.remembered_ms:
             return True
         return found
 
@@ -78,14 +82,29 @@ class HtxTrading(FamilyTrading):
             except VenueError as error:
                 outcomes = [error] * len(few)
             for (market, order), outcome in zip(few, outcomes, strict=True):
-                if isinstance(outcome, str):
-                    results.append(acknowledged(market, order, outcome, None))
-                elif isinstance(outcome, AnswerLost):
-                    ref = OrderRef(client_order_id=order.client_order_id)
-                    results.append(self.unknown("place_orders", market, ref, outcome))
-                else:
-                    results.append(outcome)
+                results.append(self._placed("place_orders", market, order, outcome))
         return results
+
+    def _placed(self, operation: str, market: Market, order: OrderRequest, outcome: Outcome) -> Order | Exception:
+        """The order that was placed, or the error."""
+        if isinstance(outcome, str) and outcome:
+            return acknowledged(market, order, outcome, None)
+        if isinstance(outcome, str):
+            outcome = AnswerLost("the answer to a placement does not name the order")
+        if isinstance(outcome, AnswerLost):
+            return self.unknown(operation, market, OrderRef(client_order_id=order.client_order_id), outcome)
+        return outcome
+
+    def _place_one(self, market: Market, order: OrderRequest, answer: bytes, read: Callable[[bytes], Outcome]) -> Order:
+        """The order of a placement that was answered; `read` takes its id out of the answer."""
+        try:
+            outcome = read(answer)
+        except msgspec.DecodeError as error:
+            outcome = AnswerLost(f"the answer to a placement has another shape: {error}")
+        placed = self._placed("place_order", market, order, outcome)
+        if isinstance(placed, Exception):
+            raise placed
+        return placed
 
     def _read_all(self, body: bytes, count: int, read: Callable[[bytes, int], Sequence[Outcome]]) -> Sequence[Outcome]:
         """Whatever an answer does to its reader, the orders' outcome is then not known."""
@@ -97,7 +116,89 @@ class HtxTrading(FamilyTrading):
             return [AnswerLost(f"{count} orders were sent, the answer has {len(outcomes)}")] * count
         return outcomes
 
+    # -- looking ------------------------------------------------------------------------------------------------
+
+    async def get(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
+        """One order; of those that had one client order id, the newest. The venue finds orders by that id for some
+        hours only: one that it does not find is looked for among the open orders, and then among those that are
+        done."""
+        try:
+            return await self._asked(market, ref, credentials)
+        except OrderNotFound as failure:
+            found = await self._living(market, ref, credentials)
+            if found is None:
+                found = await self._done(market, ref, credentials)
+            if found is None:
+                raise failure from None
+            return found
+
+    @abc.abstractmethod
+    async def _asked(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
+        """The order as the venue finds it. Raises `OrderNotFound`."""
+
+    async def _living(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order | None:
+        """The newest open order that has the client order id."""
+        if ref.id is not None:
+            return None
+        orders = await self.open_orders(market, credentials)
+        return newest(
+            one for one in orders if (one.market, one.client_order_id) == (market.symbol, ref.client_order_id)
+        )
+
+    async def _done(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order | None:
+        """The newest order of the venue's history that is meant."""
+        return None
+
     # -- cancelling ---------------------------------------------------------------------------------------------
+
+    async def cancel(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
+        """The venue acknowledges; what became of the order is asked for. An open order whose client order id the venue
+        does not find any more is canceled by its own."""
+        try:
+            return await self._cancel(market, ref, credentials)
+        except OrderNotFound:
+            living = await self._living(market, ref, credentials)
+            if living is None:
+                raise
+            return await self._cancel(market, OrderRef(id=living.id), credentials)
+
+    @abc.abstractmethod
+    async def _cancel(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order: ...
+
+    async def cancel_batch(
+        self, market: Market, refs: Sequence[OrderRef], credentials: Credentials
+    ) -> Sequence[Order | Exception]:
+        """As `cancel`, of each."""
+        results = list(await self._cancel_batch(market, refs, credentials))
+        missed = [
+            place
+            for place, (ref, result) in enumerate(zip(refs, results, strict=True))
+            if ref.id is None and isinstance(result, OrderNotFound)
+        ]
+        if not missed:
+            return results
+        try:
+            orders = [one for one in await self.open_orders(market, credentials) if one.market == market.symbol]
+        except VenueError as error:
+            for place in missed:
+                results[place] = error
+            return results
+        living = {
+            place: found
+            for place in missed
+            if (found := newest(one for one in orders if one.client_order_id == refs[place].client_order_id))
+        }
+        if living:
+            again = [OrderRef(id=one.id) for one in living.values()]
+            for place, result in zip(living, await self._cancel_batch(market, again, credentials), strict=True):
+                results[place] = result
+        return results
+
+    @abc.abstractmethod
+    async def _cancel_batch(
+        self, market: Market, refs: Sequence[OrderRef], credentials: Credentials
+    ) -> Sequence[Order | Exception]:
+        """Each position holds the order or the error that refused its cancel."""
 
     async def _after_batch(
         self, market: Market, refs: Sequence[OrderRef], outcomes: Sequence[Exception | None], credentials: Credentials
@@ -154,9 +255,22 @@ def stretches(since: int, now: int) -> Iterator[tuple[int, int]]:
         start += WINDOW_MS
 
 
-def beyond(rows: Sequence[T], seen: set[int], number: Callable[[T], int]) -> list[T]:
-    """The rows of a page that were in none before it. (Whether a page begins with the row that it starts from, or with
-    the next, is not the same everywhere.)"""
-    fresh = [row for row in rows if number(row) not in seen]
-    seen.update(number(row) for row in fresh)
-    return fresh
+def newest(orders: Iterable[Order]) -> Order | None:
+    return max(orders, key=lambda order: (order.created_time or 0, int(order.id or 0)), default=None)
+
+
+async def pages(
+    ask: Callable[[T | None], Awaitable[Sequence[T]]], number: Callable[[T], int], size: int | None = None
+) -> list[T]:
+    """All rows of a list: page after page, each from the last row of the one before it, until one is not full (`size`;
+    None: that is not said) or has nothing new. (Whether a page begins with the row that it starts from, or with the
+    next, is not the same everywhere.)"""
+    rows: list[T] = []
+    seen: set[int] = set()
+    while True:
+        page = await ask(rows[-1] if rows else None)
+        fresh = [row for row in page if number(row) not in seen]
+        seen.update(number(row) for row in fresh)
+        rows += fresh
+        if not fresh or (size is not None and len(page) < size):
+            return rows

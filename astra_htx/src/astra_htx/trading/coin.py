@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from astra.errors import OrderNotFound, OrderOutcomeUnknown, UnsupportedOperation, VenueError
+from astra.families.trading import RESOLVE_MARGIN_MS, SKEW_MS
 from astra.models.accounts import Balance, Fees, Position
 from astra.models.credentials import Credentials
 from astra.models.markets import Market
@@ -20,12 +21,11 @@ from astra.models.trades import Side
 from astra.net.http import AnswerLost
 from astra.rest import Recent, plain
 from astra.trading.checks import native_quantity
-from astra.trading.native import acknowledged
 from astra.venue import MarketTable
-from astra_htx.errors import row_error
+from astra_htx.errors import accepted, row_error
 from astra_htx.rest import TRADE, Answer, HtxRest
 from astra_htx.settings import COIN_FUTURES, HtxOrderOptions, HtxSettings, SelfMatch
-from astra_htx.trading.base import MOST_PAGES, SIDES, HtxTrading, Outcome, beyond
+from astra_htx.trading.base import HISTORY_MS, SIDES, HtxTrading, Outcome, newest, pages
 from astra_htx.trading.coin_rows import AccountRow, FillRow, OrderRow, PositionRow
 from astra_htx.trading.linear import set_timer, whole
 
@@ -33,6 +33,14 @@ PAGE = 50
 LEVERAGE_KEPT_S = 60.0
 """The account's leverage is asked for again after so long: it may be changed elsewhere."""
 ALL_TRADE_TYPES = 0
+MOST_NAMED = 50
+"""Orders that can be asked for in one request."""
+SETTLED_EVERY_MS = 4 * 3_600_000
+"""Orders that are done are deleted after the settlement: of swaps "on 04:00(GMT+8), 12:00(GMT+8) and 20:00(GMT+8)"
+("Get Information of an Order"), of dated futures daily at 08:00 UTC. Funding is told for 00:00, 08:00 and 16:00 UTC:
+whichever of these holds, it is at a full fourth hour."""
+SETTLING_MS = 600_000
+"""So long it may take."""
 _KINDS: Mapping[TimeInForce, str] = {
     TimeInForce.GTC: "limit",
     TimeInForce.IOC: "ioc",
@@ -49,18 +57,18 @@ class _Ids(msgspec.Struct):
 
     @property
     def ident(self) -> str:
-        return self.order_id_str or str(self.order_id)
+        return self.order_id_str or str(self.order_id or "")
 
 
 class _Refusal(msgspec.Struct):
     err_code: int | str
-    err_msg: str = ""
+    err_msg: str | None = ""
     index: int = 0
     order_id: int | str = ""
 
     @property
     def error(self) -> Exception:
-        return row_error(self.err_code, self.err_msg, spot=False)
+        return row_error(self.err_code, self.err_msg or "", spot=False)
 
 
 class _Batch(msgspec.Struct):
@@ -74,8 +82,8 @@ class _Canceled(msgspec.Struct):
 
 
 class _Open(msgspec.Struct):
-    orders: list[OrderRow] = []
-    total_page: int = 1
+    orders: list[OrderRow]
+    total_page: int
 
 
 class _FeeRow(msgspec.Struct):
@@ -100,6 +108,8 @@ class CoinTrading(HtxTrading):
     """One of the two families. Orders are in contracts; the client order id is a whole number, taken for a day."""
 
     title = "HTX coin-margined contracts"
+    # "When getting information on order cancellation ... users can only query last 2-hour data."
+    remembered_ms = 2 * 3_600_000 - 60_000
     fees_by_market = True
     lacks: ClassVar[Mapping[str, Collection[str]]] = {}
 
@@ -107,6 +117,8 @@ class CoinTrading(HtxTrading):
         super().__init__(rest, markets, settings)
         self._dated = rest.product == COIN_FUTURES
         self._leverages: Recent[tuple[Credentials, str], tuple[float, int]] = Recent(10_000)
+        self._sent: Recent[tuple[Credentials, str], dict[str, Any]] = Recent(10_000)
+        """The bodies of placements by client order id."""
 
     def _path(self, name: str, version: str = "v1") -> str:
         return f"/api/{version}/contract_{name}" if self._dated else f"/swap-api/{version}/swap_{name}"
@@ -183,6 +195,7 @@ class CoinTrading(HtxTrading):
         self, market: Market, body: dict[str, Any], leverage: int | None, credentials: Credentials
     ) -> None:
         body["lever_rate"] = await self._leverage(market, credentials) if leverage is None else leverage
+        self._sent[credentials, str(body["client_order_id"])] = body
 
     async def place(self, market: Market, order: OrderRequest, credentials: Credentials) -> Order:
         assert order.client_order_id is not None
@@ -197,13 +210,7 @@ class CoinTrading(HtxTrading):
             client_order_id=order.client_order_id,
             places=[order.client_order_id],
         )
-        try:
-            ident = _decode_placed(answer).data.ident
-        except msgspec.DecodeError as error:
-            lost = AnswerLost(f"the answer to a placement has another shape: {error}")
-            ref = OrderRef(client_order_id=order.client_order_id)
-            raise self.unknown("place_order", market, ref, lost) from None
-        return acknowledged(market, order, ident, None)
+        return self._place_one(market, order, answer, lambda body: _decode_placed(body).data.ident)
 
     async def place_batch(
         self, orders: Sequence[tuple[Market, OrderRequest]], credentials: Credentials
@@ -235,45 +242,72 @@ class CoinTrading(HtxTrading):
 
     # -- looking ------------------------------------------------------------------------------------------------
 
-    async def get(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
-        """One order; canceled ones leave this list after some hours, all that are done at settlement: then they are
-        looked for in the history of two days."""
+    async def _asked(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
         ident = self.order_number(ref)
         named = {"client_order_id": ref.client_order_id} if ident is None else {"order_id": ident}
-        try:
-            path, body = self._path("order_info"), {**self._about(market), **named}
-            answer = await self.rest.asked(_decode_orders, path, body, credentials)
-            rows = [row for row in answer.data or [] if row.contract_code == market.native_symbol]
-            if not rows:
-                raise OrderNotFound("the venue answers without an order", exchange=self.exchange)
-        except OrderNotFound as failure:
-            row = await self._done(market, ref, credentials)
-            if row is None:
-                raise failure from None
-            return row.order(market)
-        return max(rows, key=lambda row: row.created_at or 0).order(market)
+        order = newest(row.order(market) for row in await self._named(market, named, credentials))
+        if order is None:
+            raise OrderNotFound("the venue answers without an order", exchange=self.exchange)
+        return order
 
-    async def _done(self, market: Market, ref: OrderRef, credentials: Credentials) -> OrderRow | None:
-        """The newest order of the history that is meant."""
+    async def _named(self, market: Market, named: Mapping[str, Any], credentials: Credentials) -> Sequence[OrderRow]:
+        """Orders by their ids. Canceled ones leave this list after two hours, all that are done at settlement. Raises
+        `OrderNotFound`."""
+        body = {**self._about(market), **named}
+        answer = await self.rest.asked(_decode_orders, self._path("order_info"), body, credentials)
+        return [row for row in answer.data or [] if row.contract_code == market.native_symbol]
+
+    async def _done(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order | None:
+        """The history is documented to name no client order ids: only if it does an order is found by its own."""
         now = self.rest.clock.now_ms() + 1000
-        rows = await self._history(market, (now - self.remembered_ms, now), credentials)
+        rows = await self._history(market, (now - HISTORY_MS, now), credentials)
         name = ref.id or ref.client_order_id
-        return next((row for row in rows if (row.ident if ref.id else row.client_id) == name), None)
+        return newest(row.order(market) for row in rows if (row.ident if ref.id else row.client_id) == name)
 
     async def _history(self, market: Market, span: tuple[int, int], credentials: Credentials) -> Sequence[OrderRow]:
-        """Orders that are done, newest first. How many rows a page has is not said: the last one has none that is
-        new."""
+        """Orders that were created in a span of time, oldest first. How many rows a page has is not said: the last one
+        has none that is new."""
         body, path = self._history_body(market, span, {"type": 1, "status": "0"}), self._path("hisorders", "v3")
-        found: list[OrderRow] = []
-        seen: set[int] = set()
-        for _ in range(MOST_PAGES):
-            answer = await self.rest.asked(_decode_orders, path, body, credentials)
-            fresh = beyond(answer.data or [], seen, lambda row: row.query_id or 0)
-            found += fresh
-            if not fresh:
-                break
-            body["from_id"] = fresh[-1].query_id
-        return found
+
+        async def ask(last: OrderRow | None) -> Sequence[OrderRow]:
+            start = {} if last is None else {"from_id": last.query_id}
+            return (await self.rest.asked(_decode_orders, path, body | start, credentials)).data or []
+
+        return await pages(ask, lambda row: row.query_id or 0)
+
+    async def resolve(self, market: Market, client_order_id: str, since: int, credentials: Credentials) -> Order | bool:
+        """An order that is done may be in the history alone, which does not name it: what was created there in the time
+        of the placement with its terms may be it, unless the venue still says who it is. A settlement in between
+        leaves the order open, too: afterwards nothing tells it from one that never was."""
+        found = await super().resolve(market, client_order_id, since, credentials)
+        if found is not False:
+            return found
+        clock, placement = self.rest.clock, self.rest.placement(credentials, client_order_id)
+        begun = since + round(clock.offset_ms)
+        stamped = begun if placement is None else max(begun, placement.stamped)
+        first, last = begun - SKEW_MS, stamped + self.command_window_ms + RESOLVE_MARGIN_MS
+        if clock.now_ms() // SETTLED_EVERY_MS > (first - SETTLING_MS) // SETTLED_EVERY_MS:
+            return True
+        sent = self._sent.get((credentials, client_order_id))
+        rows = [
+            row
+            for row in await self._history(market, (first, last), credentials)
+            if row.contract_code == market.native_symbol
+            and row.client_id is None
+            and (row.created is None or first <= row.created <= last)
+            and (sent is None or _fits(row, sent))
+        ]
+        told: dict[str, OrderRow] = {}
+        for start in range(0, len(rows), MOST_NAMED):
+            idents = ",".join(row.ident for row in rows[start : start + MOST_NAMED])
+            try:
+                told.update((row.ident, row) for row in await self._named(market, {"order_id": idents}, credentials))
+            except OrderNotFound:
+                continue  # of none of these it says anything
+        for row in told.values():
+            if row.client_id == client_order_id:
+                return row.order(market)
+        return any(row.ident not in told for row in rows)
 
     def _history_body(self, market: Market, span: tuple[int, int], more: Mapping[str, Any]) -> dict[str, Any]:
         named = {"symbol": market.base_asset} if self._dated else {}
@@ -285,12 +319,12 @@ class CoinTrading(HtxTrading):
         """Asset by asset (swaps: contract by contract)."""
         rows: list[OrderRow] = []
         for subject in await self._subjects(market):
-            for index in range(1, MOST_PAGES + 1):
+            index = total = 1
+            while index <= total:
                 body = {**subject, "page_index": index, "page_size": PAGE}
                 answer = await self.rest.asked(_decode_open, self._path("openorders"), body, credentials)
                 rows += answer.data.orders
-                if index >= answer.data.total_page:
-                    break
+                index, total = index + 1, answer.data.total_page
         known = {row.ident: row for row in rows if market is None or row.contract_code == market.native_symbol}
         found = await self.with_markets(known.values(), market, lambda row: row.contract_code)
         return [row.order(one) for one, row in found]
@@ -310,21 +344,18 @@ class CoinTrading(HtxTrading):
 
     async def _fills(self, market: Market, span: tuple[int, int], credentials: Credentials) -> Sequence[Fill]:
         body, path = self._history_body(market, span, {}), self._path("matchresults", "v3")
-        found: list[Fill] = []
-        seen: set[int] = set()
-        for _ in range(MOST_PAGES):
-            answer = await self.rest.asked(_decode_fills, path, body, credentials)
-            fresh = beyond(answer.data or [], seen, lambda row: row.query_id)
-            found += (row.fill(market) for row in fresh if row.contract_code == market.native_symbol)
-            if not fresh:
-                break
-            body["from_id"] = fresh[-1].query_id
-        return found
+
+        async def ask(last: FillRow | None) -> Sequence[FillRow]:
+            start = {} if last is None else {"from_id": last.query_id}
+            return (await self.rest.asked(_decode_fills, path, body | start, credentials)).data or []
+
+        rows = await pages(ask, lambda row: row.query_id)
+        return [row.fill(market) for row in rows if row.contract_code == market.native_symbol]
 
     # -- cancelling ---------------------------------------------------------------------------------------------
 
-    async def cancel(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
-        """The venue acknowledges, refusals hide in the answer; what became of the order is asked for."""
+    async def _cancel(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
+        """Refusals hide in the answer."""
         (outcome,) = await self._cancel_rows(market, [ref], credentials, "cancel_order")
         if isinstance(outcome, AnswerLost | OrderOutcomeUnknown):
             raise self.unknown("cancel_order", market, ref, outcome)
@@ -332,7 +363,7 @@ class CoinTrading(HtxTrading):
             raise outcome
         return await self.after("cancel_order", market, ref, credentials)
 
-    async def cancel_batch(
+    async def _cancel_batch(
         self, market: Market, refs: Sequence[OrderRef], credentials: Credentials
     ) -> Sequence[Order | Exception]:
         results: dict[int, Order | Exception] = {}
@@ -408,6 +439,12 @@ class CoinTrading(HtxTrading):
     async def set_leverage(self, market: Market, leverage: Decimal, credentials: Credentials) -> None:
         """Of a swap; of all dated futures of an asset. Once in three seconds, and not with open orders."""
         body = {**self._about(market), "lever_rate": whole(leverage)}
-        await self.rest.asked(bytes, self._path("switch_lever_rate"), body, credentials, cost=TRADE)
+        await self.rest.asked(accepted, self._path("switch_lever_rate"), body, credentials, cost=TRADE)
         asset = next(iter(self._about(market).values()))
         self._leverages[credentials, asset] = (self.rest.clock.local.monotonic(), whole(leverage))
+
+
+def _fits(row: OrderRow, sent: Mapping[str, Any]) -> bool:
+    """May the row be the order of a placement, by its terms? (At the market an order has no price of its own.)"""
+    terms = (row.direction, row.offset, row.volume) == (sent["direction"], sent["offset"], sent["volume"])
+    return terms and ("price" not in sent or row.price in (None, Decimal(sent["price"])))

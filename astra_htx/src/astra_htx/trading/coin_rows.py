@@ -61,6 +61,10 @@ class OrderRow(msgspec.Struct):
     def client_id(self) -> str | None:
         return None if self.client_order_id in (None, "") else str(self.client_order_id)
 
+    @property
+    def created(self) -> int | None:
+        return self.created_at or self.create_date
+
     def order(self, market: Market, *, updated: int | None = None) -> Order:
         """`updated`: when this was told, where the row itself does not say."""
         word = str(self.order_price_type)
@@ -86,7 +90,7 @@ class OrderRow(msgspec.Struct):
             time_in_force=None if at_market else in_force,
             reduce_only=self.offset == "close",
             post_only=word == "post_only",
-            created=self.created_at or self.create_date,
+            created=self.created,
             updated=self.update_time or self.canceled_at or updated,
         )
 

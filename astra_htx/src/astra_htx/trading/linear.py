@@ -16,11 +16,10 @@ from astra.models.orders import Fill, MarginMode, Order, OrderRef, OrderRequest,
 from astra.net.http import AnswerLost
 from astra.rest import Params, plain
 from astra.trading.checks import native_quantity
-from astra.trading.native import acknowledged
-from astra_htx.errors import OK, row_error
+from astra_htx.errors import OK, accepted, row_error
 from astra_htx.rest import TRADE, Answer
 from astra_htx.settings import HtxOrderOptions
-from astra_htx.trading.base import MOST_PAGES, SIDES, HtxTrading, Outcome, beyond
+from astra_htx.trading.base import HISTORY_MS, SIDES, HtxTrading, Outcome, newest, pages
 from astra_htx.trading.linear_rows import Account, FillRow, OrderRow, PositionRow
 
 PAGE = 100
@@ -43,6 +42,10 @@ class _Ids(msgspec.Struct):
     message: str | None = ""
 
     @property
+    def ident(self) -> str:
+        return str(self.order_id or "")
+
+    @property
     def refusal(self) -> Exception | None:
         return None if str(self.code) in OK else row_error(self.code, self.message or "", spot=False)
 
@@ -58,6 +61,11 @@ _decode_positions = msgspec.json.Decoder(Answer[list[PositionRow] | None]).decod
 
 def _number(row: OrderRow) -> int:
     return int(row.order_id)
+
+
+def _after(last: OrderRow | None) -> str | None:
+    """Where the next page begins: pages are counted by the id of the query, which is the order's for open ones only."""
+    return None if last is None else str(last.id or last.order_id)
 
 
 class LinearTrading(HtxTrading):
@@ -117,16 +125,7 @@ class LinearTrading(HtxTrading):
             client_order_id=order.client_order_id,
             places=[order.client_order_id],
         )
-        ref = OrderRef(client_order_id=order.client_order_id)
-        ids = self._accepted(answer, "place_order", market, ref)
-        return acknowledged(market, order, str(ids.order_id), None)
-
-    def _accepted(self, answer: bytes, operation: str, market: Market, ref: OrderRef) -> _Ids:
-        try:
-            return _decode_ids(answer).data
-        except msgspec.DecodeError as error:
-            lost = AnswerLost(f"the answer has another shape: {error}")
-            raise self.unknown(operation, market, ref, lost) from None
+        return self._place_one(market, order, answer, lambda body: _decode_ids(body).data.ident)
 
     async def place_batch(
         self, orders: Sequence[tuple[Market, OrderRequest]], credentials: Credentials
@@ -145,7 +144,7 @@ class LinearTrading(HtxTrading):
             )
 
         def read(body: bytes, count: int) -> Sequence[Outcome]:
-            return [row.refusal or str(row.order_id) for row in _decode_rows(body).data]
+            return [row.refusal or row.ident for row in _decode_rows(body).data]
 
         return await self._place_rows(orders, rows, send, read)
 
@@ -157,11 +156,11 @@ class LinearTrading(HtxTrading):
             return ("cross",)
         return sorted(MODES, key=lambda mode: mode != self._settings.margin_mode)
 
-    async def get(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
-        """One order, asked for in both margin modes. One that is done gives its client order id free: it is looked for
-        in the history of two days, too."""
+    async def _asked(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
+        """In both margin modes: of the orders that had one client order id, either may have the newest."""
         ident = self.order_number(ref)
         failure: OrderNotFound | None = None
+        found: list[Order] = []
         for mode in self._modes(market):
             params: Params = [
                 ("contract_code", market.native_symbol),
@@ -173,57 +172,55 @@ class LinearTrading(HtxTrading):
                 answer = await self.rest.signed(_decode_order, "/v5/trade/order", params, credentials)
             except OrderNotFound as error:
                 failure = failure or error
-            else:
-                return answer.data.order(market)
-        for mode in self._modes(market):
-            row = await self._done(market, ref, mode, credentials)
-            if row is not None:
-                return row.order(market)
-        assert failure is not None
-        raise failure
-
-    async def _done(self, market: Market, ref: OrderRef, mode: str, credentials: Credentials) -> OrderRow | None:
-        """The newest order that is done and had the id."""
-        now = self.rest.clock.now_ms() + 1000
-        rows: list[OrderRow] = []
-        seen: set[int] = set()
-        for _ in range(MOST_PAGES):
-            params: Params = [
-                ("contract_code", market.native_symbol),
-                ("margin_mode", mode),
-                ("start_time", now - self.remembered_ms),
-                ("end_time", now),
-                ("from", str(rows[-1].order_id) if rows else None),
-                ("limit", PAGE),
-                ("direct", "next"),
-            ]
-            answer = await self.rest.signed(_decode_orders, "/v5/trade/order/history", params, credentials)
-            page = answer.data or []
-            fresh = beyond(page, seen, _number)
-            for row in fresh:
-                if (str(row.order_id) == ref.id) if ref.id else (row.client_id == ref.client_order_id):
-                    return row
-            rows += fresh
-            if len(page) < PAGE or not fresh:
+                continue
+            found.append(answer.data.order(market))
+            if ident is not None:
                 break
-        return None
+        order = newest(found)
+        if order is None:
+            assert failure is not None
+            raise failure
+        return order
+
+    async def _done(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order | None:
+        """An order that is done gives its client order id free. The history of both margin modes is read to its end:
+        how it is sorted is not said."""
+        now = self.rest.clock.now_ms() + 1000
+        found: list[Order] = []
+        for mode in self._modes(market):
+
+            async def ask(last: OrderRow | None, mode: str = mode) -> Sequence[OrderRow]:
+                params: Params = [
+                    ("contract_code", market.native_symbol),
+                    ("margin_mode", mode),
+                    ("start_time", now - HISTORY_MS),
+                    ("end_time", now),
+                    ("from", _after(last)),
+                    ("limit", PAGE),
+                    ("direct", "next"),
+                ]
+                answer = await self.rest.signed(_decode_orders, "/v5/trade/order/history", params, credentials)
+                return answer.data or []
+
+            found += [
+                row.order(market)
+                for row in await pages(ask, _number, PAGE)
+                if ((str(row.order_id) == ref.id) if ref.id else (row.client_id == ref.client_order_id))
+            ]
+        return newest(found)
 
     async def open_orders(self, market: Market | None, credentials: Credentials) -> Sequence[Order]:
-        rows: list[OrderRow] = []
-        seen: set[int] = set()
-        for _ in range(MOST_PAGES):
+        async def ask(last: OrderRow | None) -> Sequence[OrderRow]:
             params: Params = [
                 ("contract_code", market.native_symbol if market is not None else None),
-                ("from", str(rows[-1].order_id) if rows else None),
+                ("from", _after(last)),
                 ("limit", PAGE),
                 ("direct", "next"),
             ]
             answer = await self.rest.signed(_decode_orders, "/v5/trade/order/opens", params, credentials)
-            page = answer.data or []
-            fresh = beyond(page, seen, _number)
-            rows += fresh
-            if len(page) < PAGE or not fresh:
-                break
+            return answer.data or []
+
+        rows = await pages(ask, _number, PAGE)
         return [row.order(known) for known, row in await self.with_markets(rows, market, lambda row: row.contract_code)]
 
     async def fills(
@@ -232,23 +229,19 @@ class LinearTrading(HtxTrading):
         """Of the last three days: the venue has no older ones."""
 
         async def fetch(start: int, end: int) -> Sequence[Fill]:
-            rows: list[FillRow] = []
-            seen: set[int] = set()
-            for _ in range(MOST_PAGES):
+            async def ask(last: FillRow | None) -> Sequence[FillRow]:
                 params: Params = [
                     ("contract_code", market.native_symbol if market is not None else None),
                     ("start_time", start),
                     ("end_time", end),
-                    ("from", str(rows[-1].id) if rows else None),
+                    ("from", None if last is None else str(last.id)),
                     ("limit", PAGE),
                     ("direct", "next"),
                 ]
                 answer = await self.rest.signed(_decode_fills, "/v5/trade/order/details", params, credentials)
-                page = answer.data or []
-                fresh = beyond(page, seen, lambda row: int(row.id))
-                rows += fresh
-                if len(page) < PAGE or not fresh:
-                    break
+                return answer.data or []
+
+            rows = await pages(ask, lambda row: int(row.id), PAGE)
             found = await self.with_markets(rows, market, lambda row: row.contract_code)
             return [row.fill(known) for known, row in found]
 
@@ -257,8 +250,7 @@ class LinearTrading(HtxTrading):
 
     # -- cancelling ---------------------------------------------------------------------------------------------
 
-    async def cancel(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
-        """The venue acknowledges; what became of the order is asked for."""
+    async def _cancel(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
         ident = self.order_number(ref)
         named = {"client_order_id": ref.client_order_id} if ident is None else {"order_id": ident}
         answer = await self.rest.command(
@@ -270,12 +262,16 @@ class LinearTrading(HtxTrading):
             client_order_id=ref.client_order_id,
             order_id=ref.id,
         )
-        ids = self._accepted(answer, "cancel_order", market, ref)
+        try:
+            ident = _decode_ids(answer).data.ident
+        except msgspec.DecodeError as error:
+            lost = AnswerLost(f"the answer to a cancel has another shape: {error}")
+            raise self.unknown("cancel_order", market, ref, lost) from None
         # The client order id is free again once the order is done.
-        found = OrderRef(id=str(ids.order_id)) if ids.order_id else ref
+        found = OrderRef(id=ident) if ident else ref
         return await self.after("cancel_order", market, found, credentials)
 
-    async def cancel_batch(
+    async def _cancel_batch(
         self, market: Market, refs: Sequence[OrderRef], credentials: Credentials
     ) -> Sequence[Order | Exception]:
         results: dict[int, Order | Exception] = {}
@@ -338,11 +334,11 @@ class LinearTrading(HtxTrading):
             "margin_mode": self._mode(market, HtxOrderOptions()),
             "lever_rate": whole(leverage),
         }
-        await self.rest.asked(bytes, "/v5/position/lever", body, credentials, cost=TRADE)
+        await self.rest.asked(accepted, "/v5/position/lever", body, credentials, cost=TRADE)
 
     async def set_position_mode(self, hedge: bool, credentials: Credentials) -> None:
         body = {"position_mode": "dual_side" if hedge else "single_side"}
-        await self.rest.asked(bytes, "/v5/position/mode", body, credentials, cost=TRADE)
+        await self.rest.asked(accepted, "/v5/position/mode", body, credentials, cost=TRADE)
 
 
 def whole(leverage: Decimal) -> int:
@@ -361,4 +357,4 @@ async def set_timer(
     if timeout_s and timeout_s < LEAST_TIMER_S:
         raise BadRequest(f"HTX's dead-man timer takes {LEAST_TIMER_S} s or more (or 0), not {timeout_s:g} s")
     body = {"on_off": 1, "time_out": round(timeout_s * 1000)} if timeout_s else {"on_off": 0}
-    await family.rest.asked(bytes, path, body, credentials, cost=TRADE)
+    await family.rest.asked(accepted, path, body, credentials, cost=TRADE)

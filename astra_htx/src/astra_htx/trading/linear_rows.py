@@ -55,6 +55,8 @@ class OrderRow(msgspec.Struct):
     type: str
     state: str | int
     volume: Text
+    id: Text = None
+    """Of the query: of open orders their own, of past ones another."""
     client_order_id: Text = None
     price: Text = None
     time_in_force: str | None = None

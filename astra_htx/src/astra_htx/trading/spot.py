@@ -17,12 +17,11 @@ from astra.models.trades import Side
 from astra.net.http import AnswerLost
 from astra.rest import Params, Recent, plain
 from astra.trading.checks import native_quantity
-from astra.trading.native import acknowledged
 from astra.venue import MarketTable
-from astra_htx.errors import row_error
+from astra_htx.errors import accepted, row_error
 from astra_htx.rest import SPOT_FAST, SPOT_SLOW, SPOT_USUAL, Answer, HtxRest
 from astra_htx.settings import HtxOrderOptions, HtxSettings, SelfMatch
-from astra_htx.trading.base import MOST_PAGES, SIDES, HtxTrading, Outcome, beyond
+from astra_htx.trading.base import SIDES, HtxTrading, Outcome, pages
 from astra_htx.trading.spot_rows import FALLS, POST_ONLY, RISES, BalanceRow, FillRow, OrderRow, balances_of
 
 ORDERS = "/v1/order/orders"
@@ -56,8 +55,8 @@ class _Placed(msgspec.Struct):
 
 class _BatchRow(msgspec.Struct, rename="kebab"):
     order_id: int | str | None = None
-    err_code: str = ""
-    err_msg: str = ""
+    err_code: str | None = None
+    err_msg: str | None = None
 
 
 class _Failed(_BatchRow):
@@ -98,7 +97,7 @@ class SpotTrading(HtxTrading):
     def __init__(self, rest: HtxRest, markets: MarketTable, settings: HtxSettings) -> None:
         super().__init__(rest, markets, settings)
         self._accounts: Recent[Credentials, str] = Recent(256)
-        self._conditional: Recent[tuple[Credentials, str], OrderRequest] = Recent(10_000)
+        self._conditional: Recent[tuple[Credentials, str], OrderRequest | Order] = Recent(10_000)
 
     async def account_id(self, credentials: Credentials) -> str:
         """The number of the spot account, which every order names."""
@@ -114,8 +113,8 @@ class SpotTrading(HtxTrading):
         self._accounts[credentials] = str(rows[0].id)
         return str(rows[0].id)
 
-    def conditional(self, credentials: Credentials, client_order_id: str) -> OrderRequest | None:
-        """A conditional order that was sent by this process."""
+    def conditional(self, credentials: Credentials, client_order_id: str) -> OrderRequest | Order | None:
+        """A conditional order that was sent by this process, or asked for."""
         return self._conditional.get((credentials, client_order_id))
 
     # -- placing ------------------------------------------------------------------------------------------------
@@ -162,7 +161,7 @@ class SpotTrading(HtxTrading):
             return _STOPS[in_force]
         return POST_ONLY if order.post_only else _KINDS[in_force]
 
-    def _note(self, order: OrderRequest, credentials: Credentials) -> None:
+    def _note(self, order: OrderRequest | Order, credentials: Credentials) -> None:
         if order.type.is_conditional and order.client_order_id is not None:
             self._conditional[credentials, order.client_order_id] = order
 
@@ -181,15 +180,7 @@ class SpotTrading(HtxTrading):
             places=[order.client_order_id],
             conditional=order.type.is_conditional,
         )
-        return acknowledged(market, order, self._placed(answer, market, order), None)
-
-    def _placed(self, answer: bytes, market: Market, order: OrderRequest) -> str:
-        try:
-            return str(_decode_placed(answer).data)
-        except msgspec.DecodeError as error:
-            lost = AnswerLost(f"the answer to a placement has another shape: {error}")
-            ref = OrderRef(client_order_id=order.client_order_id)
-            raise self.unknown("place_order", market, ref, lost) from None
+        return self._place_one(market, order, answer, lambda body: str(_decode_placed(body).data or ""))
 
     async def place_batch(
         self, orders: Sequence[tuple[Market, OrderRequest]], credentials: Credentials
@@ -214,7 +205,7 @@ class SpotTrading(HtxTrading):
 
         def read(body: bytes, count: int) -> Sequence[Outcome]:
             return [
-                row_error(row.err_code, row.err_msg, spot=True) if row.err_code else str(row.order_id)
+                row_error(row.err_code, row.err_msg or "", spot=True) if row.err_code else str(row.order_id or "")
                 for row in _decode_batch(body).data
             ]
 
@@ -222,34 +213,37 @@ class SpotTrading(HtxTrading):
 
     # -- looking ------------------------------------------------------------------------------------------------
 
-    async def get(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
-        """One order; of those that had one client order id, the newest."""
+    async def _asked(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
         ident = self.order_number(ref)
         if ident is not None:
             answer = await self.rest.signed(_decode_order, f"{ORDERS}/{ident}", (), credentials, scope=BY_ID)
         else:
             params: Params = [("clientOrderId", ref.client_order_id)]
             answer = await self.rest.signed(_decode_order, f"{ORDERS}/getClientOrder", params, credentials)
-        return answer.data.order(market)
+        return self._told(market, answer.data, credentials)
+
+    def _told(self, market: Market, row: OrderRow, credentials: Credentials) -> Order:
+        order = row.order(market)
+        if row.operator:
+            self._note(order, credentials)
+        return order
 
     async def open_orders(self, market: Market | None, credentials: Credentials) -> Sequence[Order]:
         account_id = await self.account_id(credentials)
-        rows: list[OrderRow] = []
-        seen: set[int] = set()
-        for _ in range(MOST_PAGES):
+
+        async def ask(last: OrderRow | None) -> Sequence[OrderRow]:
             params: Params = [
                 ("account-id", account_id),
                 ("symbol", market.native_symbol if market is not None else None),
                 ("size", OPEN_PAGE),
-                ("from", rows[-1].id if rows else None),
-                ("direct", "next" if rows else None),
+                ("from", None if last is None else last.id),
+                ("direct", None if last is None else "next"),
             ]
-            answer = await self.rest.signed(_decode_orders, "/v1/order/openOrders", params, credentials)
-            fresh = beyond(answer.data, seen, lambda row: row.id)
-            rows += fresh
-            if len(answer.data) < OPEN_PAGE or not fresh:
-                break
-        return [row.order(known) for known, row in await self.with_markets(rows, market, lambda row: row.symbol)]
+            return (await self.rest.signed(_decode_orders, "/v1/order/openOrders", params, credentials)).data
+
+        rows = await pages(ask, lambda row: row.id, OPEN_PAGE)
+        found = await self.with_markets(rows, market, lambda row: row.symbol)
+        return [self._told(known, row, credentials) for known, row in found]
 
     async def fills(
         self, market: Market | None, since: int | None, limit: int | None, credentials: Credentials
@@ -257,31 +251,26 @@ class SpotTrading(HtxTrading):
         """Of the last 120 days, in stretches of 48 hours; without `since` those of the last one."""
 
         async def fetch(start: int, end: int) -> Sequence[Fill]:
-            rows: list[FillRow] = []
-            seen: set[int] = set()
-            for _ in range(MOST_PAGES):
+            async def ask(last: FillRow | None) -> Sequence[FillRow]:
                 params: Params = [
                     ("symbol", market.native_symbol if market is not None else None),
                     ("start-time", start),
                     ("end-time", end),
                     ("size", FILL_PAGE),
-                    ("from", rows[-1].id if rows else None),
-                    ("direct", "next" if rows else None),
+                    ("from", None if last is None else last.id),
+                    ("direct", None if last is None else "next"),
                 ]
                 path = "/v1/order/matchresults"
-                answer = await self.rest.signed(_decode_fills, path, params, credentials, cost=SPOT_SLOW)
-                fresh = beyond(answer.data, seen, lambda row: row.id)
-                rows += fresh
-                if len(answer.data) < FILL_PAGE or not fresh:
-                    break
+                return (await self.rest.signed(_decode_fills, path, params, credentials, cost=SPOT_SLOW)).data
+
+            rows = await pages(ask, lambda row: row.id, FILL_PAGE)
             return [row.fill(known) for known, row in await self.with_markets(rows, market, lambda row: row.symbol)]
 
         return await self._windows(fetch, since, limit, FILL_PAGE)
 
     # -- cancelling ---------------------------------------------------------------------------------------------
 
-    async def cancel(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
-        """The venue acknowledges; what became of the order is asked for."""
+    async def _cancel(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
         ident = self.order_number(ref)
         (outcome,) = await self._cancel_rows(market, [ref], credentials, "cancel_order", ident is not None)
         if isinstance(outcome, AnswerLost | OrderOutcomeUnknown):
@@ -290,7 +279,7 @@ class SpotTrading(HtxTrading):
             raise outcome
         return await self.after("cancel_order", market, ref, credentials)
 
-    async def cancel_batch(
+    async def _cancel_batch(
         self, market: Market, refs: Sequence[OrderRef], credentials: Credentials
     ) -> Sequence[Order | Exception]:
         results: dict[int, Order | Exception] = {}
@@ -334,7 +323,7 @@ class SpotTrading(HtxTrading):
             # A refusal may name the order by the other of its ids: with a single order it is that one's all the same.
             row = failed.get(ident) or (said.failed[0] if single and said.failed else None)
             if row is not None:
-                outcomes.append(row_error(row.err_code, row.err_msg, spot=True))
+                outcomes.append(row_error(row.err_code or "", row.err_msg or "", spot=True))
             elif ident in done or single:
                 outcomes.append(None)
             else:
@@ -348,7 +337,7 @@ class SpotTrading(HtxTrading):
         if timeout_s and timeout_s < LEAST_TIMER_S:
             raise BadRequest(f"HTX's spot dead-man timer takes {LEAST_TIMER_S} s or more (or 0), not {timeout_s:g} s")
         body = {"timeout": round(timeout_s)}
-        await self.rest.asked(bytes, "/v2/algo-orders/cancel-all-after", body, credentials, cost=SPOT_USUAL)
+        await self.rest.asked(accepted, "/v2/algo-orders/cancel-all-after", body, credentials, cost=SPOT_USUAL)
 
     # -- the account --------------------------------------------------------------------------------------------
 

@@ -51,12 +51,13 @@ def side_and_kind(word: str) -> tuple[Side, str]:
 
 
 def type_of(side: Side, kind: str, operator: str | None) -> OrderType:
+    """Of a conditional order without `operator`: as the venue calls all of them."""
     if kind == "market":
         return OrderType.MARKET
     if kind not in STOPS:
         return OrderType.LIMIT
-    stops = (operator or RISES) == (RISES if side is Side.BUY else FALLS)
-    return OrderType.STOP_LIMIT if stops else OrderType.TAKE_PROFIT_LIMIT
+    profits = operator == (FALLS if side is Side.BUY else RISES)
+    return OrderType.TAKE_PROFIT_LIMIT if profits else OrderType.STOP_LIMIT
 
 
 def state_of(word: str, filled: Decimal | None) -> OrderStatus:
@@ -211,7 +212,15 @@ class Pushed(msgspec.Struct, rename="camel"):
         """Of another account than the spot one?"""
         return "margin" in (self.order_source or self.source)
 
-    def order(self, market: Market, filled: Decimal | None, average: Decimal | None) -> Order:
+    @property
+    def is_vague(self) -> bool:
+        """Is it of a conditional order, and does not say which way that is triggered?"""
+        return not self.operator and side_and_kind(self.type)[1] in STOPS
+
+    def order(
+        self, market: Market, filled: Decimal | None, average: Decimal | None, kind: OrderType | None = None
+    ) -> Order:
+        """`kind`: the order's type, where it is known."""
         by_value = self.type == BUY_MARKET
         return make_order(
             market,
@@ -226,7 +235,7 @@ class Pushed(msgspec.Struct, rename="camel"):
             stop_price=decimal_or_none(self.stop_price),
             created=self.order_create_time,
             updated=self.trade_time or self.last_act_time or self.order_create_time,
-            **terms(market, self.type, self.operator),  # type: ignore[arg-type]
+            **terms(market, self.type, self.operator) | ({} if kind is None else {"kind": kind}),  # type: ignore[arg-type]
         )
 
     def fill(self, market: Market) -> Fill:
