@@ -23,7 +23,7 @@ from astra_kraken.settings import DERIVATIVES, SPOT
 from astra_kraken.trading.derivatives import DerivativesTrading
 from astra_kraken.trading.derivatives_rows import decode_open_orders, decode_status
 from astra_kraken.trading.spot import SpotTrading
-from astra_kraken.trading.spot_rows import decode_open
+from astra_kraken.trading.spot_rows import decode_open, decode_order
 
 EXPONENTS = st.integers(-10, 3)
 DIGITS = st.integers(1, 10**15)
@@ -86,7 +86,8 @@ def test_rest_s_answers_are_read_without_a_float(price: Decimal, quantity: Decim
         "vol_exec": "0",
         "price": "0",
     }
-    spot = decode_open(json.dumps({"open": {"O": row}}).encode()).open["O"].order("O", market(SPOT))
+    listed_row = decode_open(json.dumps({"open": {"O": row}}).encode()).open["O"]
+    spot = decode_order(listed_row).order("O", market(SPOT))
     assert (spot.price, spot.quantity) == (price, quantity)
     listed = (
         '{"openOrders": [{"order_id": "u", "symbol": "PF_AUSD", "side": "buy", "orderType": "lmt", "filledSize": 0,'

@@ -113,6 +113,15 @@ async def test_a_resting_order_is_placed_seen_and_canceled(desk: Desk, kind: str
     assert (done.status, done.id) == (OrderStatus.CANCELED, placed.id)
 
 
+async def test_an_order_by_amount_is_told_with_what_it_bought(desk: Desk) -> None:
+    market = desk.markets[SPOT]
+    wanted = OrderRequest.model_validate({"side": "BUY", "type": "MARKET", "quote_quantity": "500"})
+    done = await desk.settled(market, await desk.astra.place_order(market.symbol, wanted))
+    fills = await desk.astra.list_fills(market.symbol)
+    assert (done.status, done.quote_quantity, done.quantity) == (OrderStatus.FILLED, 500, None)
+    assert done.filled_quantity == sum(fill.quantity for fill in fills)
+
+
 @pytest.mark.parametrize("kind", ALL)
 async def test_an_order_that_takes_is_filled_charged_and_held(desk: Desk, kind: str) -> None:
     astra, market = desk.astra, desk.markets[kind]

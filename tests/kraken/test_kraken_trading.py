@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -38,11 +39,13 @@ from astra_kraken.trading.derivatives_rows import (
     decode_positions,
 )
 from astra_kraken.trading.spot_rows import (
+    SpotOrder,
     balances_of,
     decode_balances,
     decode_closed,
     decode_count,
     decode_open,
+    decode_order,
     decode_orders,
     decode_placed,
     decode_trades,
@@ -68,6 +71,10 @@ def order(**terms: Any) -> OrderRequest:
 
 def result(recordings: Any, name: str) -> bytes:
     return bytes(msgspec.json.decode(recordings.body(name), type=dict[str, msgspec.Raw])["result"])
+
+
+def orders_of(rows: Mapping[str, msgspec.Raw]) -> dict[str, SpotOrder]:
+    return {txid: decode_order(row) for txid, row in rows.items()}
 
 
 # -- parameters -------------------------------------------------------------------------------------------------
@@ -233,26 +240,26 @@ async def test_client_ids_keep_the_product_s_rule(played: Any, symbol: str, good
 
 async def test_recorded_spot_orders_are_understood(played: Any, recordings: Any) -> None:
     market = await played.market(BTC)
-    rows = decode_open(result(recordings, "spot-openorders")).open
+    rows = orders_of(decode_open(result(recordings, "spot-openorders")).open)
     partly = rows["OQCLML-BW3P3-BUCMWZ"].order("OQCLML-BW3P3-BUCMWZ", market)
     assert (partly.status, partly.side, partly.type) == (OrderStatus.PARTIALLY_FILLED, Side.BUY, OrderType.LIMIT)
     assert (partly.price, partly.quantity, partly.filled_quantity) == (30010, Decimal("1.25"), Decimal("0.375"))
     assert (partly.average_price, partly.created_time) == (30010, 1688666559897)
     resting = rows["OB5VMB-B4U2U-DK2WRW"].order("x", market)
     assert (resting.status, resting.price, resting.average_price) == (OrderStatus.NEW, 14500, None)
-    done = decode_orders(result(recordings, "spot-queryorders"))
+    done = orders_of(decode_orders(result(recordings, "spot-queryorders")))
     stop = done["OBCMZD-JIEE7-77TH3F"].order("x", market)
     assert (stop.type, stop.stop_price, stop.status) == (OrderType.STOP_LIMIT, 27500, OrderStatus.FILLED)
     sold = done["OMMDB2-FSB6Z-7W3HPO"].order("x", market)
     assert (sold.type, sold.side, sold.price, sold.average_price) == (OrderType.MARKET, Side.SELL, None, 30000)
-    for row in decode_closed(result(recordings, "spot-closedorders")).closed.values():
+    for row in orders_of(decode_closed(result(recordings, "spot-closedorders")).closed).values():
         assert row.order("x", market).status is OrderStatus.CANCELED
 
 
 async def test_a_post_only_order_that_ended_at_once_was_refused(played: Any, recordings: Any) -> None:
     rows = json.loads(result(recordings, "spot-closedorders"))["closed"]
     row = next(iter(rows.values())) | {"reason": "Post only order"}
-    found = decode_orders(json.dumps({"x": row}).encode())["x"].order("x", await played.market(BTC))
+    found = decode_order(json.dumps(row).encode()).order("x", await played.market(BTC))
     assert found.status is OrderStatus.REJECTED
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 
 import msgspec
 
@@ -48,6 +49,7 @@ _NO_MARKET = Meaning(MarketNotFound)
 _DOWN = Meaning(VenueUnavailable)
 _LOST = Meaning(VenueUnavailable, lost=True)
 _OTHER = Meaning(VenueError)
+_UNPROVEN = Meaning(VenueError, lost=True)
 
 SPOT: Mapping[str, Meaning] = {
     "EAPI:Invalid key": _AUTHENTICATION,
@@ -144,15 +146,32 @@ DERIVATIVES: Mapping[str, Meaning] = {
     "unavailable": _LOST,
     "Unavailable": _LOST,
     "Server Error": _LOST,
-    "unknownError": Meaning(VenueError, lost=True),
-    "Json Parse Error": Meaning(VenueError, lost=True),
+    "unknownError": _UNPROVEN,
+    "Json Parse Error": _UNPROVEN,
 }
 """Codes of the derivatives API and statuses of refused orders; every other status of an order is `InvalidOrder`."""
 
-ACCEPTED = frozenset(
-    {"placed", "partiallyFilled", "filled", "edited", "cancelled", "attempted", "noOrdersToCancel", "success"}
-)
-"""Statuses inside an answer that say that a command was carried out (of a cancel, `filled` says that it came late)."""
+
+class Kind(StrEnum):
+    """What a command does, which decides what the status in its answer means."""
+
+    SEND = "SEND"
+    EDIT = "EDIT"
+    CANCEL = "CANCEL"
+
+
+ACCEPTED: Mapping[Kind, frozenset[str]] = {
+    Kind.SEND: frozenset({"placed", "partiallyFilled", "filled", "cancelled"}),
+    Kind.EDIT: frozenset({"edited"}),
+    Kind.CANCEL: frozenset({"cancelled", "noOrdersToCancel"}),
+}
+"""Statuses inside an answer that say that a command was carried out. An order that is sent and "cancelled" was taken
+and has ended; what was filled of it before shows in the events."""
+TOO_LATE = "filled"
+"""The status of a cancel that came after the fill."""
+_OTHERWISE = frozenset({"attempted", "success"}).union(*ACCEPTED.values())
+"""Statuses that sound like success. Where they do not answer the command they prove neither that it was carried out nor
+that it was not."""
 
 
 def spot_meaning(text: str) -> Meaning | None:
@@ -259,25 +278,24 @@ def derivatives_meaning(code: str) -> Meaning | None:
     return known
 
 
-def refused_status(exchange: str, status: str, *, canceling: bool = False) -> VenueError | None:
-    """The error of an order's status inside an answer; None where the command was carried out."""
-    if status in ACCEPTED and not (canceling and status == "filled"):
+def refused_status(exchange: str, status: str, kind: Kind, *, command: bool = True) -> Exception | None:
+    """The error of an order's status inside an answer (`AnswerLost` where a command may have been carried out); None
+    where the command was carried out."""
+    if status in ACCEPTED[kind]:
         return None
     meaning = derivatives_meaning(status) or _INVALID
-    error = Failure(exchange, f"the venue refused: {status}", code=status).raised_as(meaning)
-    assert isinstance(error, VenueError), "without a command nothing is lost"
-    return error
+    if status in _OTHERWISE and not (status == TOO_LATE and kind is Kind.CANCEL):
+        meaning = _UNPROVEN
+    return Failure(exchange, f"the venue says: {status}", code=status, command=command).raised_as(meaning)
 
 
 def derivatives_failure(exchange: str, answer: DerivativesAnswer, *, command: bool, status: int) -> Exception | None:
     """The error of an answer; None where there is none."""
     code = answer.error or next((one.message or str(one.code) for one in answer.errors), None)
     if code is None and status < 400 and answer.result != "error":
-        for nested in (answer.send_status, answer.edit_status):
-            if nested is not None and (error := refused_status(exchange, nested.status)) is not None:
-                return error
-        nested = answer.cancel_status
-        return None if nested is None else refused_status(exchange, nested.status, canceling=True)
+        nested = {Kind.SEND: answer.send_status, Kind.EDIT: answer.edit_status, Kind.CANCEL: answer.cancel_status}
+        errors = (refused_status(exchange, one.status, kind, command=command) for kind, one in nested.items() if one)
+        return next((error for error in errors if error is not None), None)
     code = code or f"HTTP status {status}"
     meaning = derivatives_meaning(code)
     if meaning is None and status < 500:

@@ -54,9 +54,13 @@ class SpotLookUps:
         return {name: Endpoint(handler, names(accepts), cost) for name, (handler, accepts, cost) in listed.items()}
 
     def order_row(self, order: EngineOrder, *, trades: bool = False) -> dict[str, Any]:
-        """As OpenOrders, QueryOrders and ClosedOrders have it. `price` is the average of the fills."""
+        """As OpenOrders, QueryOrders and ClosedOrders have it. `price` is the average of the fills; the volumes of an
+        order by amount (`viqc`) are in the quote asset."""
         listing, tag = self._desk.listing_of(order), tag_of(order)
         closed = not order.status.is_open
+        vol, vol_exec = listing.volume(order.quantity), listing.volume(order.filled)
+        if order.quote_quantity is not None and "viqc" in tag.oflags:
+            vol, vol_exec = at_least(order.quote_quantity, 8), at_least(order.filled_quote, 8)
         row: dict[str, Any] = {
             "refid": None,
             "userref": tag.userref or 0,
@@ -74,8 +78,8 @@ class SpotLookUps:
                 "order": description(listing, order),
                 "close": "",
             },
-            "vol": listing.volume(order.quantity),
-            "vol_exec": listing.volume(order.filled),
+            "vol": vol,
+            "vol_exec": vol_exec,
             "cost": at_least(order.filled_quote, 5),
             "fee": at_least(order_fees(order), 5),
             "price": at_least(rounded(order.average_price, max(5, listing.price_scale)), 5),

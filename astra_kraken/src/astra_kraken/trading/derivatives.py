@@ -10,7 +10,8 @@ from __future__ import annotations
 import datetime
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from decimal import Decimal
 from typing import Any
 
@@ -37,7 +38,7 @@ from astra.rest import Placement, Value, plain
 from astra.symbols import AssetType
 from astra.trading.checks import native_quantity
 from astra.trading.native import make_order, status_of
-from astra_kraken.errors import ACCEPTED, derivatives_meaning, refused_status
+from astra_kraken.errors import Kind, refused_status
 from astra_kraken.markets import native_symbol
 from astra_kraken.rest import Asked, DerivativesRest, SpotRest
 from astra_kraken.settings import KrakenOrderOptions
@@ -51,13 +52,13 @@ from astra_kraken.trading.derivatives_rows import (
     decode_anything,
     decode_change,
     decode_command,
-    decode_executed,
     decode_fills,
     decode_history,
     decode_open_orders,
     decode_positions,
     decode_status,
     decode_tickers,
+    executions_of,
     is_meant,
     milliseconds,
     past_order,
@@ -156,15 +157,17 @@ class DerivativesTrading(FamilyTrading):
         return self._placed(market, order, answer.send_status or CommandStatus())
 
     def _placed(self, market: Market, order: OrderRequest, status: CommandStatus) -> Order:
-        """The order as the events leave it. The status says "placed" whether it rests or was filled at once."""
+        """The order as the events leave it. The status says "placed" whether it rests or was filled at once,
+        "cancelled" of one that has ended: REJECTED, where an event gives the reason why it was never in the book."""
         executed = [(one.price, one.amount) for one in status.order_events if one.price and one.amount]
         fills = [(price, amount) for price, amount in executed if price is not None and amount is not None]
         filled = sum((amount for _, amount in fills), Decimal(0))
         total = native_quantity(market, order)
         state = status_of(filled, total)
-        ended = any(one.type == "CANCEL" for one in status.order_events)
+        ended = status.status == "cancelled" or any(one.type == "CANCEL" for one in status.order_events)
         if state is not OrderStatus.FILLED and (ended or self._type(order) in LEAVES_NOTHING):
-            state = OrderStatus.CANCELED
+            refused = ended and not filled and any(one.reason for one in status.order_events)
+            state = OrderStatus.REJECTED if refused else OrderStatus.CANCELED
         facts = next((one.facts for one in status.order_events if one.facts is not None), None)
         created = milliseconds((facts.timestamp if facts else None) or status.received_time)
         return make_order(
@@ -220,15 +223,10 @@ class DerivativesTrading(FamilyTrading):
     def _batch_result(self, market: Market, order: OrderRequest, row: CommandStatus | None) -> Order | Exception:
         if row is None:
             return self._lost(market, order, AnswerLost("the answer to the batch does not have this order"))
-        code = row.error or row.status
-        if code in ACCEPTED:
+        refused = refused_status(self.exchange, row.error or row.status, Kind.SEND)
+        if refused is None:
             return self._placed(market, order, row)
-        meaning = derivatives_meaning(code)
-        if meaning is not None and meaning.lost:
-            return self._lost(market, order, AnswerLost(code, code=code))
-        refused = refused_status(self.exchange, code)
-        assert refused is not None
-        return refused
+        return self._lost(market, order, refused) if isinstance(refused, AnswerLost) else refused
 
     async def _batch(
         self,
@@ -287,16 +285,15 @@ class DerivativesTrading(FamilyTrading):
     async def _recent(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order | None:
         params: Parameters = [("orderIds", ref.id), ("cliOrdIds", ref.client_order_id)]
         answer = await self.rest.posted(decode_status, "POST", "orders/status", params, credentials, cost=1)
-        for row in answer.orders:
-            if native_symbol(row.order.symbol) != market.native_symbol:
-                continue
-            filled = row.order.filled or Decimal(0)
-            status = LOOK_UP_STATUS.get(row.status, OrderStatus.UNKNOWN)
-            average = None
-            if filled:
-                average = await self._average(market, row.order.id, filled, credentials)
-            return row.order.order(market, status or status_of(filled, row.order.quantity), average=average)
-        return None
+        rows = [row for row in answer.orders if native_symbol(row.order.symbol) == market.native_symbol]
+        if not rows:
+            return None
+        # A client order id may be used again at once, while the order that had it is still known.
+        row = max(rows, key=lambda row: milliseconds(row.order.timestamp) or 0)
+        filled = row.order.filled or Decimal(0)
+        status = LOOK_UP_STATUS.get(row.status, OrderStatus.UNKNOWN)
+        average = await self._average(market, row.order.id, filled, credentials) if filled else None
+        return row.order.order(market, status or status_of(filled, row.order.quantity), average=average)
 
     async def _average(
         self, market: Market, order_id: str | None, filled: Decimal, credentials: Credentials
@@ -338,20 +335,35 @@ class DerivativesTrading(FamilyTrading):
                 break
         fills: list[tuple[Decimal, Decimal]] = []
         ref = OrderRef(id=known[0].uid) if known else ref
-        for element in await self._history("executions", market, credentials, since):
-            for raw in element.event.values():
-                execution = decode_executed(raw).execution
-                own = [one for one in (execution.maker_order, execution.taker_order) if one and is_meant(one, ref)]
-                if own:
-                    known += own
-                    fills.append((execution.price, execution.quantity))
+        async with aclosing(self._pages("executions", market, credentials)) as pages:
+            async for elements in pages:
+                for execution in executions_of(elements):
+                    orders = (execution.maker_order, execution.taker_order)
+                    if own := [one for one in orders if one is not None and is_meant(one, ref)]:
+                        known += own
+                        fills.append((execution.price, execution.quantity))
+                # What was executed before the order's placement is none of it.
+                began = min((one.timestamp for one in known if one.timestamp), default=since)
+                if began is None or (elements and elements[-1].timestamp < began):
+                    break
         return past_order(market, known, fills, reason) if known else None
 
     async def _history(
         self, name: str, market: Market | None, credentials: Credentials, since: int | None
     ) -> Sequence[Element]:
         """The newest page of the history (of a contract), or (`since`, ms) all of it back to a time."""
-        elements: list[Element] = []
+        found: list[Element] = []
+        async with aclosing(self._pages(name, market, credentials)) as pages:
+            async for elements in pages:
+                found += elements
+                if since is None or (elements and elements[-1].timestamp < since):
+                    break
+        return found
+
+    async def _pages(
+        self, name: str, market: Market | None, credentials: Credentials
+    ) -> AsyncGenerator[Sequence[Element], None]:
+        """The history (of a contract), the newest page first. Raises `VenueError` when more is wanted than is read."""
         token: str | None = None
         for _ in range(HISTORY_PAGES):
             params: Parameters = [
@@ -361,10 +373,10 @@ class DerivativesTrading(FamilyTrading):
                 ("continuation_token", token),
             ]
             page = await self.rest.private(decode_history, f"/api/history/v3/{name}", params, credentials, cost=1)
-            elements += page.elements
+            yield page.elements
             token = page.continuation_token
-            if since is None or token is None or (elements and elements[-1].timestamp < since):
-                return elements
+            if token is None:
+                return
         raise VenueError(f"the history of {name} is longer than is read", exchange=self.exchange)
 
     async def open_orders(self, market: Market | None, credentials: Credentials) -> Sequence[Order]:
@@ -427,7 +439,9 @@ class DerivativesTrading(FamilyTrading):
         if row is None:
             lost = AnswerLost("the answer to the batch does not have this cancel")
             return self.unknown("cancel_orders", market, ref, lost)
-        refused = refused_status(self.exchange, row.error or row.status, canceling=True)
+        refused = refused_status(self.exchange, row.error or row.status, Kind.CANCEL)
+        if isinstance(refused, AnswerLost):
+            return self.unknown("cancel_orders", market, ref, refused)
         if refused is not None:
             return refused
         try:
@@ -502,6 +516,7 @@ class DerivativesTrading(FamilyTrading):
         out are looked up in the account's history, as far as the same executions are found there."""
         found: dict[str, Fill] = {}
         params: Parameters = []
+        complete = False
         for _ in range(MAX_PAGES):
             cost = 25 if params else 2
             rows = (await self.rest.private(decode_fills, "fills", params, credentials, cost=cost)).fills
@@ -509,11 +524,14 @@ class DerivativesTrading(FamilyTrading):
             for known, row in await self.with_markets(fresh, market, lambda row: native_symbol(row.symbol)):
                 found[row.fill_id] = row.fill(known)
             oldest = min((row.fill_time for row in rows), default=None)
-            enough = len(found) >= (limit or PAGE) if since is None else (milliseconds(oldest) or 0) < since
-            if len(rows) < PAGE or not fresh or oldest is None or enough:
+            complete = len(rows) < PAGE or (since is not None and (milliseconds(oldest) or 0) < since)
+            enough = complete or (since is None and len(found) >= (limit or PAGE))
+            if enough or not fresh or oldest is None:
                 break
             # Up to and including the oldest: more fills may share its millisecond.
             params = [("lastFillTime", _iso(oldest + datetime.timedelta(milliseconds=1)))]
+        if since is not None and not complete:
+            raise VenueError("the list of fills is longer than is read", exchange=self.exchange)
         kept = [
             fill
             for fill in in_order(found.values())
@@ -531,11 +549,10 @@ class DerivativesTrading(FamilyTrading):
             return fills
         paid: dict[str, Decimal] = {}
         try:
-            for element in await self._history("executions", None, credentials, min(fill.time for fill in bare)):
-                for raw in element.event.values():
-                    execution = decode_executed(raw).execution
-                    if execution.fee is not None:
-                        paid[execution.uid] = execution.fee
+            elements = await self._history("executions", None, credentials, min(fill.time for fill in bare))
+            for execution in executions_of(elements):
+                if execution.fee is not None:
+                    paid[execution.uid] = execution.fee
         except VenueError as error:
             logger.info("%s: the fees of %d fills are not known: %s", self.exchange, len(bare), error)
             return fills

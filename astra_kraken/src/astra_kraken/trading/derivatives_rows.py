@@ -6,7 +6,7 @@ Numbers come as numbers or as texts; times as RFC 3339 texts, in the history as 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 
 import msgspec
@@ -290,6 +290,10 @@ class HistoryOrder(msgspec.Struct, rename="camel"):
     timestamp: int = 0
     last_update_timestamp: int = 0
 
+    @property
+    def whole(self) -> Decimal:
+        return _number(self.quantity) + _number(self.filled)
+
 
 class Change(msgspec.Struct, rename="camel"):
     order: HistoryOrder | None = None
@@ -352,6 +356,13 @@ LOOK_UP_STATUS: Mapping[str, OrderStatus | None] = {
 }
 
 
+def executions_of(elements: Iterable[Element]) -> Iterator[Execution]:
+    """What the elements of the history of executions tell."""
+    for element in elements:
+        for raw in element.event.values():
+            yield decode_executed(raw).execution
+
+
 def is_meant(order: HistoryOrder, ref: OrderRef) -> bool:
     return order.uid == ref.id if ref.id is not None else order.client_id == ref.client_order_id
 
@@ -359,10 +370,12 @@ def is_meant(order: HistoryOrder, ref: OrderRef) -> bool:
 def past_order(
     market: Market, known: Sequence[HistoryOrder], fills: Sequence[tuple[Decimal, Decimal]], ended: str | None
 ) -> Order:
-    """An order that is done. Each entry tells what remained then: the most of remainder and fills is the whole."""
+    """An order that is done. Each entry tells what remained then and what was filled before: both together are the
+    whole, as the latest amendment left it. Executions that are missing show in what the entries say is filled."""
     first = min(known, key=lambda one: one.last_update_timestamp)
-    total = max(_number(one.quantity) + _number(one.filled) for one in known)
-    filled = sum((quantity for _, quantity in fills), Decimal(0))
+    total = max(known, key=lambda one: (one.whole > 0, one.last_update_timestamp, one.whole)).whole
+    executed = sum((quantity for _, quantity in fills), Decimal(0))
+    filled = max(executed, *(_number(one.filled) for one in known))
     status = status_of(filled, total)
     if status is not OrderStatus.FILLED:
         refused = ended is not None and ended.endswith("Rejected")
@@ -380,7 +393,7 @@ def past_order(
         price=price,
         total=total,
         filled=filled,
-        average=average_fill(market, fills),
+        average=average_fill(market, fills) if executed == filled else None,
         time_in_force=derivatives_force(word),
         reduce_only=first.reduce_only,
         post_only=word == "post",

@@ -7,13 +7,14 @@ docs.kraken.com "Spot REST", Trading and Account Data.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from astra.errors import BadRequest, InvalidOrder, OrderNotFound, OrderOutcomeUnknown, VenueError
-from astra.families import FamilyTrading, in_order
+from astra.families import FamilyTrading, in_order, raise_gravest
 from astra.models.accounts import Balance, Fees
 from astra.models.credentials import Credentials
 from astra.models.markets import Market
@@ -36,7 +37,7 @@ from astra_kraken.markets import TOKENIZED, SpotPairs
 from astra_kraken.rest import ORDERS, SpotRest, amend_cost, cancel_cost
 from astra_kraken.settings import KrakenOrderOptions, TriggerSignal
 from astra_kraken.trading.spot_rows import (
-    SpotOrder,
+    Count,
     balances_of,
     decode_anything,
     decode_balances,
@@ -44,15 +45,20 @@ from astra_kraken.trading.spot_rows import (
     decode_closed,
     decode_count,
     decode_open,
+    decode_order,
     decode_orders,
     decode_placed,
     decode_trades,
     decode_volume,
+    pair_of_order,
 )
 from astra_kraken.trading.terms import SPOT_TYPES
 
+logger = logging.getLogger(__name__)
+
 Parameters = list[tuple[str, Value | None]]
 
+EVERYWHERE = "all markets"
 BATCH = 15
 CANCEL_BATCH = 50
 PAGE = 50
@@ -60,6 +66,19 @@ MAX_PAGES = 200
 MAX_PAGES_BACK = 10
 """Of fills in one market without a time to begin at: the history is of all markets."""
 REMEMBERED = 10_000
+
+
+class Read(msgspec.Struct, frozen=True):
+    """Rows as orders, and the ids of those rows that are not understood: those of the pairs that were asked for, and
+    those whose pair cannot be told either."""
+
+    orders: Sequence[Order]
+    odd: Sequence[str]
+    homeless: Sequence[str]
+
+    @property
+    def unread(self) -> Sequence[str]:
+        return [*self.odd, *self.homeless]
 
 
 class SpotTrading(FamilyTrading):
@@ -171,9 +190,7 @@ class SpotTrading(FamilyTrading):
 
     def _acknowledged(self, market: Market, order: OrderRequest, txid: str | None, credentials: Credentials) -> Order:
         placed = acknowledged(market, order, txid, None)
-        for name in (txid, order.client_order_id):
-            if name is not None:
-                self._placed[credentials, name] = placed
+        self._remember(placed, credentials)
         return placed
 
     async def place_batch(
@@ -250,49 +267,83 @@ class SpotTrading(FamilyTrading):
         """By id with one question; by client id among the open orders first, then among those that are done (of
         several under one id the newest)."""
         if ref.id is not None:
-            found = await self._query([ref.id], market, credentials)
-            if not found:
-                raise self._not_found(ref)
-            return found[0]
-        by_client_id: Parameters = [("cl_ord_id", ref.client_order_id)]
-        opened = (await self.rest.private(decode_open, "OpenOrders", by_client_id, credentials)).open
-        rows = opened or (await self.rest.private(decode_closed, "ClosedOrders", by_client_id, credentials)).closed
-        orders = await self._orders(rows, market, credentials)
-        theirs = [one for one in orders if one.client_order_id in (ref.client_order_id, None)]
-        if not theirs:
+            read = await self._read(await self._query([ref.id], credentials), market)
+            orders = read.orders
+        else:
+            by_client_id: Parameters = [("cl_ord_id", ref.client_order_id)]
+            rows = (await self.rest.private(decode_open, "OpenOrders", by_client_id, credentials)).open
+            if not rows:
+                rows = (await self.rest.private(decode_closed, "ClosedOrders", by_client_id, credentials)).closed
+            read = await self._read(rows, market)
+            orders = [one for one in read.orders if one.client_order_id in (ref.client_order_id, None)]
+        if read.unread:
+            raise self._not_understood(read.unread)
+        if not orders:
             raise self._not_found(ref)
-        newest = max(theirs, key=lambda one: one.created_time or 0)
-        return newest.model_copy(update={"client_order_id": ref.client_order_id})
+        newest = max(orders, key=lambda one: one.created_time or 0)
+        return newest if ref.id is not None else newest.model_copy(update={"client_order_id": ref.client_order_id})
 
-    async def _query(self, txids: Sequence[str], market: Market | None, credentials: Credentials) -> Sequence[Order]:
+    async def _query(self, txids: Sequence[str], credentials: Credentials) -> Mapping[str, msgspec.Raw]:
         params: Parameters = [("txid", ",".join(txids))]
-        rows = await self.rest.private(decode_orders, "QueryOrders", params, credentials)
-        return await self._orders(rows, market, credentials)
+        return await self.rest.private(decode_orders, "QueryOrders", params, credentials)
 
-    async def _orders(
-        self, rows: Mapping[str, SpotOrder], market: Market | None, credentials: Credentials
-    ) -> Sequence[Order]:
-        """Rows as orders; where a market is given those of other pairs are left out."""
-        found = await self.with_markets(rows.items(), market, lambda row: self.pairs.symbol_of(row[1].descr.pair))
-        return [
-            row.order(txid, known)
-            for known, (txid, row) in found
-            if market is None or known.native_symbol == market.native_symbol
-        ]
+    async def _read(self, rows: Mapping[str, msgspec.Raw], market: Market | None) -> Read:
+        """Rows as orders; where a market is given those of other pairs are left out. One that is not understood is left
+        out with a warning: whoever needs all of them looks at `unread`."""
+        await self.markets.all()  # the pairs' spellings come with them
+        orders: list[Order] = []
+        odd: list[str] = []
+        homeless: list[str] = []
+        for txid, row in rows.items():
+            pair = pair_of_order(row)
+            if pair is None:
+                homeless.append(txid)
+                logger.warning("%s spot: the order %s, of an unknown pair, is not understood", self.exchange, txid)
+                continue
+            native = self.pairs.symbol_of(pair)
+            if market is not None and native != market.native_symbol:
+                continue
+            known = market or await self.market_of(native)
+            if known is None:
+                continue
+            try:
+                orders.append(decode_order(row).order(txid, known))
+            except ValueError as error:
+                odd.append(txid)
+                logger.warning("%s: the order %s is not understood: %s", known.symbol, txid, error)
+        return Read(orders, odd, homeless)
 
     def _not_found(self, ref: OrderRef) -> OrderNotFound:
         named = ref.id or ref.client_order_id
         return OrderNotFound(f"{self.title} has no order {named}", exchange=self.exchange)
 
+    def _not_understood(self, txids: Sequence[str]) -> VenueError:
+        return VenueError(f"what {self.title} says of {', '.join(txids)} is not understood", exchange=self.exchange)
+
     async def open_orders(self, market: Market | None, credentials: Credentials) -> Sequence[Order]:
-        rows = (await self.rest.private(decode_open, "OpenOrders", [], credentials)).open
-        return await self._orders(rows, market, credentials)
+        return (await self._read(await self._open_rows(credentials), market)).orders
+
+    async def _open_rows(self, credentials: Credentials) -> Mapping[str, msgspec.Raw]:
+        return (await self.rest.private(decode_open, "OpenOrders", [], credentials)).open
 
     # -- canceling and amending ---------------------------------------------------------------------------------
 
     def _known(self, ref: OrderRef, credentials: Credentials) -> Order | None:
-        """What is remembered of an order placed here."""
+        """What is remembered of an order placed here; UNKNOWN, where its terms may be others by now."""
         return self._placed.get((credentials, ref.id or ref.client_order_id or ""))
+
+    def _remember(self, order: Order, credentials: Credentials) -> None:
+        """The terms of an order, under its ids."""
+        for name in (order.id, order.client_order_id):
+            if name is not None:
+                self._placed[credentials, name] = order
+
+    def _canceled_as_known(self, ref: OrderRef, credentials: Credentials) -> Order | None:
+        """A canceled order as far as its terms are remembered; None where it must be looked at."""
+        known = self._known(ref, credentials)
+        if known is None or known.status is OrderStatus.UNKNOWN:
+            return None
+        return known.model_copy(update={"status": OrderStatus.CANCELED})
 
     def _age_s(self, ref: OrderRef, credentials: Credentials) -> float | None:
         known = self._known(ref, credentials)
@@ -305,23 +356,12 @@ class SpotTrading(FamilyTrading):
         return [("txid", ref.id), ("cl_ord_id", ref.client_order_id)]
 
     async def cancel(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
-        answer = await self.rest.command(
-            decode_count,
-            "CancelOrder",
-            encoded(self._ref_params(ref)),
-            credentials,
-            market=market.symbol,
-            operation="cancel_order",
-            costs={(ORDERS, market.native_symbol): cancel_cost(self._age_s(ref, credentials))},
-            client_order_id=ref.client_order_id,
-            order_id=ref.id,
-            urgent=True,
-        )
+        answer = await self._cancel_together(market, [ref], credentials, "cancel_order")
         if not answer.count:
             raise self._not_found(ref)
-        known = self._known(ref, credentials)
+        known = self._canceled_as_known(ref, credentials)
         if known is not None and not answer.pending:
-            return known.model_copy(update={"status": OrderStatus.CANCELED})
+            return known
         return await self.after("cancel_order", market, ref, credentials)
 
     async def cancel_batch(
@@ -339,19 +379,17 @@ class SpotTrading(FamilyTrading):
         if len(refs) == 1:
             return [await self._cancel_one(market, refs[0], credentials)]
         try:
-            count = await self._cancel_together(market, refs, credentials, "cancel_orders")
+            answer = await self._cancel_together(market, refs, credentials, "cancel_orders")
         except OrderOutcomeUnknown as lost:
             return [self.unknown("cancel_orders", market, ref, lost) for ref in refs]
         except VenueError as refused:
             return [refused] * len(refs)
-        remembered = [self._known(ref, credentials) for ref in refs]
-        results: list[Order | Exception] = []
-        for ref, known in zip(refs, remembered, strict=True):
-            if known is not None and count == len(refs):
-                results.append(known.model_copy(update={"status": OrderStatus.CANCELED}))
-                continue
-            results.append(await self._looked_at(market, ref, credentials))
-        return results
+        all_of_them = answer.count == len(refs) and not answer.pending
+        remembered = [self._canceled_as_known(ref, credentials) if all_of_them else None for ref in refs]
+        return [
+            known or await self._looked_at(market, ref, credentials)
+            for ref, known in zip(refs, remembered, strict=True)
+        ]
 
     async def _cancel_one(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order | Exception:
         try:
@@ -373,58 +411,101 @@ class SpotTrading(FamilyTrading):
 
     async def _cancel_together(
         self, market: Market, refs: Sequence[OrderRef], credentials: Credentials, operation: str
-    ) -> int:
+    ) -> Count:
+        """`CancelOrder` for one order, `CancelOrderBatch` for several."""
         wire = {
             "orders": [ref.id for ref in refs if ref.id is not None],
             "cl_ord_ids": [ref.client_order_id for ref in refs if ref.id is None],
         }
-        answer = await self.rest.command(
+        alone = refs[0] if len(refs) == 1 else None
+        several = msgspec.json.encode({name: ids for name, ids in wire.items() if ids})
+        return await self.rest.command(
             decode_count,
-            "CancelOrderBatch",
-            msgspec.json.encode({name: ids for name, ids in wire.items() if ids}),
+            "CancelOrderBatch" if alone is None else "CancelOrder",
+            several if alone is None else encoded(self._ref_params(alone)),
             credentials,
             market=market.symbol,
             operation=operation,
             costs={(ORDERS, market.native_symbol): sum(cancel_cost(self._age_s(ref, credentials)) for ref in refs)},
+            client_order_id=alone.client_order_id if alone else None,
+            order_id=alone.id if alone else None,
             urgent=True,
         )
-        return answer.count
 
     async def cancel_all(self, market: Market, credentials: Credentials) -> Sequence[Order]:
-        """The venue cancels all pairs or none: those of the market are listed, then canceled together."""
-        listed = await self.open_orders(market, credentials)
-        refs = [OrderRef(id=order.id) for order in listed]
-        for start in range(0, len(refs), CANCEL_BATCH):
-            few = refs[start : start + CANCEL_BATCH]
-            if len(few) > 1:
-                try:
-                    await self._cancel_together(market, few, credentials, "cancel_all_orders")
-                except OrderNotFound:
-                    continue  # all of them were done meanwhile
-            else:
-                await self._cancel_one(market, few[0], credentials)
-        return await self._canceled([order.id for order in listed if order.id], market, credentials)
+        """The venue cancels all pairs or none: those of the market are listed, then canceled together. What cannot be
+        understood of an order but its pair does not keep it from being canceled."""
+        rows = await self._open_rows(credentials)
+        read = await self._read(rows, market)
+        theirs = {*(order.id for order in read.orders), *read.odd}
+        txids = [txid for txid in rows if txid in theirs]
+        failures: list[VenueError] = [self._not_understood(read.homeless)] if read.homeless else []
+        for start in range(0, len(txids), CANCEL_BATCH):
+            refs = [OrderRef(id=txid) for txid in txids[start : start + CANCEL_BATCH]]
+            try:
+                await self._cancel_together(market, refs, credentials, "cancel_all_orders")
+            except OrderNotFound:
+                continue  # all of them were done meanwhile
+            except VenueError as error:
+                failures.append(error)
+        raise_gravest(failures)
+        return await self._canceled(txids, market, credentials)
 
     async def cancel_everywhere(self, credentials: Credentials) -> Sequence[Order]:
-        listed = await self.open_orders(None, credentials)
-        await self.rest.command(
-            decode_count,
-            "CancelAll",
-            "",
-            credentials,
-            market="all markets",
-            operation="cancel_all_orders",
-            costs={},
-            urgent=True,
-        )
-        return await self._canceled([order.id for order in listed if order.id], None, credentials)
+        """`CancelAll`, whether or not it can be listed before what it will cancel."""
+        txids: Sequence[str] = ()
+        failures: list[VenueError] = []
+        try:
+            txids = list(await self._open_rows(credentials))
+        except VenueError as error:
+            failures.append(error)
+        try:
+            answer = await self.rest.command(
+                decode_count,
+                "CancelAll",
+                "",
+                credentials,
+                market=EVERYWHERE,
+                operation="cancel_all_orders",
+                costs={},
+                urgent=True,
+            )
+        except VenueError as error:
+            raise_gravest([error, *failures])
+            raise
+        if failures and answer.count:
+            raise self._unseen(None, failures[0])
+        return await self._canceled(txids, None, credentials)
 
     async def _canceled(self, txids: Sequence[str], market: Market | None, credentials: Credentials) -> Sequence[Order]:
-        """Which of these orders are canceled now (others were filled before)."""
+        """Which of these orders a cancel of all that was accepted has canceled (others were filled before). Raises
+        `OrderOutcomeUnknown` where that is not known of all of them: they cannot be asked for, or are open still."""
         found: list[Order] = []
+        doubtful: list[str] = []
         for start in range(0, len(txids), CANCEL_BATCH):
-            found += await self._query(txids[start : start + CANCEL_BATCH], market, credentials)
+            few = txids[start : start + CANCEL_BATCH]
+            try:
+                rows = await self._query(few, credentials)
+                read = await self._read(rows, market)
+            except VenueError as error:
+                raise self._unseen(market, error) from error
+            found += read.orders
+            doubtful += [*read.unread, *(txid for txid in few if txid not in rows)]
+            doubtful += [order.id for order in read.orders if order.id and not order.status.is_final]
+        if doubtful:
+            said = f"{self.title} does not show as done: {', '.join(doubtful)}"
+            raise self._unseen(market, VenueError(said, exchange=self.exchange))
         return [order for order in found if order.status is OrderStatus.CANCELED]
+
+    def _unseen(self, market: Market | None, error: VenueError) -> OrderOutcomeUnknown:
+        """That it is not known what a cancel of all did, although it was accepted."""
+        return OrderOutcomeUnknown(
+            f"accepted, but what became of the orders is not known: {error.message}",
+            exchange=self.exchange,
+            market=EVERYWHERE if market is None else market.symbol,
+            operation="cancel_all_orders",
+            code=error.code,
+        )
 
     async def amend(self, market: Market, ref: OrderRef, change: OrderChange, credentials: Credentials) -> Order:
         """`AmendOrder`: in place, the order keeps its ids, and its rank in the queue where that is possible."""
@@ -436,18 +517,28 @@ class SpotTrading(FamilyTrading):
             ("order_qty", quantity),
             ("limit_price", change.price),
         ]
-        await self.rest.command(
-            decode_anything,
-            "AmendOrder",
-            encoded(params),
-            credentials,
-            market=market.symbol,
-            operation="amend_order",
-            costs={(ORDERS, market.native_symbol): amend_cost(self._age_s(ref, credentials))},
-            client_order_id=ref.client_order_id,
-            order_id=ref.id,
-        )
-        return await self.after("amend_order", market, ref, credentials)
+        known = self._known(ref, credentials)
+        try:
+            await self.rest.command(
+                decode_anything,
+                "AmendOrder",
+                encoded(params),
+                credentials,
+                market=market.symbol,
+                operation="amend_order",
+                costs={(ORDERS, market.native_symbol): amend_cost(self._age_s(ref, credentials))},
+                client_order_id=ref.client_order_id,
+                order_id=ref.id,
+            )
+            amended = await self.after("amend_order", market, ref, credentials)
+        except OrderOutcomeUnknown:
+            if known is not None:
+                self._remember(known.model_copy(update={"status": OrderStatus.UNKNOWN}), credentials)
+            raise
+        if known is not None:
+            # What is filled after the look-up is not known at the cancel.
+            self._remember(amended.model_copy(update={"filled_quantity": None, "average_price": None}), credentials)
+        return amended
 
     async def keep_alive_orders(self, market: Market | None, timeout_s: float, credentials: Credentials) -> None:
         """`CancelAllOrdersAfter`: of all pairs; in whole seconds, rounded up."""
@@ -465,7 +556,9 @@ class SpotTrading(FamilyTrading):
     ) -> Sequence[Fill]:
         """`TradesHistory` has all pairs, newest first, 50 a page; fills of one taker order are kept apart."""
         start = None if since is None else since // 1000 - 1  # the venue leaves the moment itself out
+        await self.markets.all()  # the pairs' spellings come with them
         found: dict[str, Fill] = {}
+        complete = False
         for page in range(MAX_PAGES_BACK if since is None else MAX_PAGES):
             params: Parameters = [
                 ("type", "all"),
@@ -480,8 +573,11 @@ class SpotTrading(FamilyTrading):
                 fill = row.fill(trade_id, its_market)
                 if (market is None or fill.market == market.symbol) and (since is None or fill.time >= since):
                     found[trade_id] = fill
-            if len(rows) < PAGE or (since is None and len(found) >= (limit or PAGE)):
+            complete = len(rows) < PAGE
+            if complete or (since is None and len(found) >= (limit or PAGE)):
                 break
+        if since is not None and not complete:
+            raise VenueError("the list of fills is longer than is read", exchange=self.exchange)
         fills = in_order(found.values())
         if since is None:
             return fills[-(limit or PAGE) :]
