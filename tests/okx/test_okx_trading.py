@@ -22,19 +22,22 @@ from astra.errors import (
     OrderOutcomeUnknown,
     RateLimited,
     UnsupportedOperation,
+    VenueError,
     VenueUnavailable,
 )
 from astra.models.credentials import Credentials
 from astra.models.markets import ContractType, Market
-from astra.models.orders import OrderChange, OrderRef, OrderRequest, OrderStatus, OrderType, PositionSide
+from astra.models.orders import Order, OrderChange, OrderRef, OrderRequest, OrderStatus, OrderType, PositionSide
 from astra.models.trades import Side
 from astra.net.http import AnswerLost, Request, Response
 from astra.streams.feed import Channel, DataType
 from astra.symbols import AssetType
+from astra.trading.account import AccountState
 from astra_okx.errors import CODES, interpret
 from astra_okx.feed import OkxFeed
 from astra_okx.feed.accounts import TradingSession
 from astra_okx.feed.markets import MarketSession
+from astra_okx.settings import ALGO as ALGOS
 from astra_okx.settings import TRADING, OkxOrderOptions, OkxSettings
 from astra_okx.trading.orders import order_body
 from astra_okx.trading.rows import AlgoRow, FillRow, OrderRow, PositionRow
@@ -42,6 +45,7 @@ from astra_okx.trading.rows import AlgoRow, FillRow, OrderRow, PositionRow
 pytestmark = pytest.mark.anyio
 SPOT, SWAP, INVERSE = "OKX-SPOT-BTC-USDT", "OKX-PERP-BTC-USDT", "OKX-PERP-BTC-USD-COINM"
 ORDER = "/api/v5/trade/order"
+ALGO, CANCEL_ALGOS = "/api/v5/trade/order-algo", "/api/v5/trade/cancel-algos"
 NO_ORDER = {"code": "51603", "msg": "Order does not exist", "data": []}
 
 
@@ -149,6 +153,29 @@ async def test_what_a_product_lacks_is_refused_by_name_before_anything_is_sent(
     assert not [request for request in played.http.requests if request.method == "POST"]
 
 
+@pytest.mark.parametrize("kind", [{}, {"type": "STOP_MARKET", "price": None, "stop_price": "40000"}])
+@pytest.mark.parametrize(("side", "position", "closing"), [("BUY", "LONG", "SELL"), ("SELL", "SHORT", "BUY")])
+async def test_a_reduce_only_order_that_would_open_a_position_is_refused_here(
+    played: Any, kind: dict[str, Any], side: str, position: str, closing: str
+) -> None:
+    """In long/short mode the venue does not look at `reduceOnly`: the side decides."""
+    market, options = await played.market(SWAP), {"positionSide": position}
+    order = limit(side=side, reduce_only=True, options=options, **kind)
+    with pytest.raises(InvalidOrder, match=f"{closing} reduces it") as failure:
+        await played.venue.place_order(market, order, played.credentials)
+    assert failure.value.rule == "reduce-only"
+    assert not [request for request in played.http.requests if request.method == "POST"]
+
+
+@pytest.mark.parametrize(("side", "position"), [("SELL", "LONG"), ("BUY", "SHORT")])
+async def test_in_long_short_mode_the_side_says_that_an_order_reduces(played: Any, side: str, position: str) -> None:
+    order = limit(side=side, reduce_only=True)
+    body = order_body(
+        await played.market(SWAP), order, OkxOrderOptions(position_side=PositionSide(position)), OkxSettings()
+    )
+    assert (body["side"], body["posSide"], "reduceOnly" in body) == (side.lower(), position.lower(), False)
+
+
 def test_unknown_options_are_refused() -> None:
     with pytest.raises(ValidationError, match="tradeMood"):
         OkxOrderOptions.model_validate({"tradeMood": "cash"})
@@ -195,6 +222,230 @@ async def test_a_triggered_order_is_the_order_that_it_became(played: Any) -> Non
         Decimal("0.5"),
         Decimal(40000),
     )
+
+
+def algo(**fields: Any) -> dict[str, Any]:
+    base = {
+        "instId": "BTC-USDT-SWAP",
+        "algoId": "9",
+        "algoClOrdId": "mine",
+        "ordType": "conditional",
+        "side": "sell",
+        "state": "live",
+        "sz": "50",
+        "slTriggerPx": "40000",
+        "slOrdPx": "-1",
+        "cTime": "1695190491000",
+        "uTime": "1695190491000",
+    }
+    return base | fields
+
+
+OLDER = {"instId": "BTC-USDT-SWAP", "sz": "50", "state": "filled", "accFillSz": "50", "cTime": "1695190480000"}
+STOP = {"side": "SELL", "type": "STOP_MARKET", "price": None, "stop_price": "40000"}
+
+
+async def placed_stop(played: Any) -> Market:
+    """A stop placed under a client order id that an order had that is done."""
+    played.http.answer("POST", ALGO, found({"algoId": "9", "algoClOrdId": "mine", "sCode": "0", "sMsg": ""}))
+    played.http.answer("GET", ORDER, found(row(**OLDER)))
+    played.http.answer("GET", ALGO, found(algo()))
+    market = await played.market(SWAP)
+    await played.venue.place_order(market, limit(**STOP), played.credentials)
+    return market
+
+
+async def test_a_conditional_order_is_found_under_a_client_order_id_that_had_another_order(played: Any) -> None:
+    market = await placed_stop(played)
+    order = await played.venue.get_order(market, OrderRef(client_order_id="mine"), played.credentials)
+    assert (order.id, order.side, order.status) == ("algo:9", Side.SELL, OrderStatus.NEW)
+    assert not played.http.asked("GET", ORDER)
+
+
+async def test_a_conditional_order_is_canceled_under_a_client_order_id_that_had_another_order(played: Any) -> None:
+    market = await placed_stop(played)
+    played.http.answer("POST", CANCEL_ALGOS, found({"algoId": "9", "sCode": "0"}))
+    played.http.answer("GET", ALGO, found(algo(state="canceled")))
+    order = await played.venue.cancel_order(market, OrderRef(client_order_id="mine"), played.credentials)
+    assert (order.id, order.status) == ("algo:9", OrderStatus.CANCELED)
+    assert played.http.sent("POST", CANCEL_ALGOS) == [[{"instId": "BTC-USDT-SWAP", "algoId": "9"}]]
+    assert not played.http.sent("POST", "/api/v5/trade/cancel-order")
+
+
+async def test_a_conditional_order_is_not_amended_as_the_order_that_had_its_client_order_id(played: Any) -> None:
+    market = await placed_stop(played)
+    change = OrderChange(price=Decimal(49000))
+    with pytest.raises(UnsupportedOperation, match="conditional"):
+        await played.venue.amend_order(market, OrderRef(client_order_id="mine"), change, played.credentials)
+    assert not played.http.sent("POST", "/api/v5/trade/amend-order")
+
+
+@pytest.mark.parametrize(
+    ("ordinary", "conditional", "ident"),
+    [
+        (OLDER, algo(), "algo:9"),
+        (OLDER, algo(cTime="1695190470000"), "algo:9"),
+        (OLDER, algo(state="canceled"), "algo:9"),
+        (OLDER, algo(state="canceled", cTime="1695190470000"), "77"),
+        (OLDER | {"state": "live", "accFillSz": "0"}, algo(state="canceled"), "77"),
+        (OLDER, None, "77"),
+        (None, algo(), "algo:9"),
+    ],
+)
+async def test_of_two_orders_under_one_client_order_id_the_open_one_counts_then_the_newer(
+    played: Any, ordinary: dict[str, str] | None, conditional: dict[str, str] | None, ident: str
+) -> None:
+    """Where it is not known which of them this process placed."""
+    played.http.answer("GET", ORDER, NO_ORDER if ordinary is None else found(row(**ordinary)))
+    played.http.answer("GET", ALGO, NO_ORDER if conditional is None else found(conditional))
+    order = await played.venue.get_order(
+        await played.market(SWAP), OrderRef(client_order_id="mine"), played.credentials
+    )
+    assert order.id == ident
+
+
+async def test_an_order_is_asked_for_after_its_amendment_by_the_id_that_was_amended(played: Any) -> None:
+    played.http.answer("POST", "/api/v5/trade/amend-order", accepted())
+    played.http.answer("GET", ORDER, found(row(**OLDER)))
+    played.http.answer("GET", ALGO, found(algo()))
+    change = OrderChange(price=Decimal(49000))
+    market = await played.market(SWAP)
+    order = await played.venue.amend_order(market, OrderRef(client_order_id="mine"), change, played.credentials)
+    assert (order.id, order.status) == ("77", OrderStatus.FILLED)
+
+
+# -- lists --------------------------------------------------------------------------------------------------------
+
+
+class Lists:
+    """The venue's lists, newest first, by their parameters, in place of `OkxRest.signed`."""
+
+    def __init__(self, played: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.rows: dict[str, list[dict[str, Any]]] = {}
+        self.asked: list[dict[str, Any]] = []
+        monkeypatch.setattr(played.venue.rest, "signed", self.signed)
+
+    async def signed(self, decode: Any, path: str, params: Any, credentials: Any, *, cost: str) -> Any:
+        asked = {name: value for name, value in params if value is not None}
+        self.asked.append(asked)
+        chosen = [one for one in self.rows.get(path, ()) if self.takes(one, asked)]
+        return decode(json.dumps(found(*chosen[: asked["limit"]])).encode())
+
+    @staticmethod
+    def takes(row: dict[str, Any], asked: dict[str, Any]) -> bool:
+        ident = next(int(row[name]) for name in ("billId", "algoId", "ordId") if name in row)
+        time = int(row.get("ts") or 0)
+        return (
+            ident < int(asked.get("after", ident + 1))
+            and asked.get("begin", time) <= time <= asked.get("end", time)
+            and ("ordType" not in asked or row["ordType"] in asked["ordType"].split(","))
+        )
+
+
+@pytest.fixture
+def lists(played: Any, monkeypatch: pytest.MonkeyPatch) -> Lists:
+    return Lists(played, monkeypatch)
+
+
+def fills(since: int, count: int, every_ms: int = 1) -> list[dict[str, Any]]:
+    """A fill every so often from `since` on, the newest first."""
+    return [
+        {
+            "instId": "BTC-USDT",
+            "tradeId": str(number),
+            "ordId": "1",
+            "billId": str(100 + number),
+            "side": "buy",
+            "fillPx": "1",
+            "fillSz": "1",
+            "ts": str(since + number * every_ms),
+        }
+        for number in reversed(range(count))
+    ]
+
+
+async def test_fills_from_a_time_on_are_all_there_however_many_they_are(played: Any, lists: Lists) -> None:
+    since = played.venue.rest.clock.now_ms() - 3_600_000
+    lists.rows["trade/fills"] = fills(since, 12_345)
+    told = await played.venue.list_fills(None, since, None, played.credentials)
+    assert [fill.id for fill in told] == [str(number) for number in range(12_345)]
+
+
+@pytest.mark.parametrize("every_ms", [0, 1, 250])
+@pytest.mark.parametrize("limit", [1, 5, 250])
+async def test_a_limit_takes_the_oldest_fills_from_a_time_on(
+    played: Any, lists: Lists, limit: int, every_ms: int
+) -> None:
+    since = played.venue.rest.clock.now_ms() - 3_600_000
+    lists.rows["trade/fills"] = fills(since, 12_345, every_ms)
+    told = await played.venue.list_fills(None, since, limit, played.credentials)
+    assert [fill.id for fill in told] == [str(number) for number in range(limit)]
+    assert every_ms == 0 or len(lists.asked) < 100, "the newer ones need not be read to their end"
+
+
+async def test_without_a_time_the_newest_fills_are_told(played: Any, lists: Lists) -> None:
+    lists.rows["trade/fills"] = fills(1_695_190_491_000, 12_345)
+    told = await played.venue.list_fills(None, None, 11_000, played.credentials)
+    assert [fill.id for fill in told] == [str(number) for number in range(12_345 - 11_000, 12_345)]
+
+
+async def test_half_a_list_is_not_handed_out(played: Any, lists: Lists, monkeypatch: pytest.MonkeyPatch) -> None:
+    since = played.venue.rest.clock.now_ms() - 3_600_000
+    lists.rows["trade/fills"] = fills(since, 300)
+    monkeypatch.setattr(Lists, "takes", lambda *_: True)  # the same page again and again
+    with pytest.raises(VenueError, match="half a list"):
+        await played.venue.list_fills(None, since, None, played.credentials)
+
+
+OCO = algo(algoId="12", algoClOrdId="", ordType="oco", tpTriggerPx="60000", tpOrdPx="-1")
+TRIGGER = algo(
+    algoId="11", algoClOrdId="", ordType="trigger", slTriggerPx="", slOrdPx="", triggerPx="45000", ordPx="-1"
+)
+TRAILING = algo(
+    algoId="10", algoClOrdId="", ordType="move_order_stop", slTriggerPx="", slOrdPx="", callbackRatio="0.01"
+)
+
+
+async def test_every_kind_of_conditional_order_that_the_stream_tells_is_listed(played: Any, lists: Lists) -> None:
+    lists.rows["trade/orders-algo-pending"] = [OCO, TRIGGER, TRAILING, algo()]
+    for market in (await played.market(SWAP), None):
+        lists.asked.clear()
+        orders = await played.venue.list_orders(market, played.credentials)
+        told = {order.id: (order.type, order.stop_price) for order in orders}
+        assert told == {
+            "algo:12": (OrderType.STOP_MARKET, Decimal(40000)),
+            "algo:9": (OrderType.STOP_MARKET, Decimal(40000)),
+            "algo:11": (OrderType.STOP_MARKET, Decimal(45000)),
+        }
+        assert [asked["ordType"] for asked in lists.asked if "ordType" in asked] == ["conditional,oco", "trigger"]
+    assert {order.id for order in await played.venue.account_orders("algo", played.credentials)} == set(told)
+
+
+async def test_a_kind_that_astra_has_no_words_for_does_not_spoil_the_list(
+    played: Any, lists: Lists, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists.rows["trade/orders-algo-pending"] = [TRAILING, algo()]
+    monkeypatch.setattr(Lists, "takes", lambda *_: True)
+    orders = await played.venue.account_orders("algo", played.credentials)
+    assert {order.id for order in orders} == {"algo:9"}
+
+
+async def test_all_kinds_are_canceled_with_all_orders(played: Any) -> None:
+    played.http.answer("GET", "/api/v5/trade/orders-pending", found())
+    played.http.answer("GET", "/api/v5/trade/orders-algo-pending", found(OCO))
+    played.http.answer("GET", "/api/v5/trade/orders-algo-pending", found(TRIGGER))
+    played.http.answer("GET", "/api/v5/trade/orders-algo-pending", found())
+    played.http.answer("POST", CANCEL_ALGOS, found({"algoId": "12", "sCode": "0"}, {"algoId": "11", "sCode": "0"}))
+    played.http.answer("GET", ALGO, found(OCO | {"state": "canceled"}))
+    played.http.answer("GET", ALGO, found(TRIGGER | {"state": "canceled"}))
+    done = await played.venue.cancel_all_orders(await played.market(SWAP), played.credentials)
+    assert [(order.id, order.status) for order in done] == [
+        ("algo:12", OrderStatus.CANCELED),
+        ("algo:11", OrderStatus.CANCELED),
+    ]
+    assert played.http.sent("POST", CANCEL_ALGOS) == [
+        [{"instId": "BTC-USDT-SWAP", "algoId": "12"}, {"instId": "BTC-USDT-SWAP", "algoId": "11"}]
+    ]
 
 
 async def test_a_batch_holds_each_order_or_its_refusal(played: Any) -> None:
@@ -503,6 +754,114 @@ def test_a_net_position_that_changes_sides_closes_the_old_one(outlet: Any) -> No
         session.received(json.dumps({"arg": {"channel": "positions"}, "data": data}).encode(), 1)
     told = [(p.side.value, p.contracts) for p in outlet.inputs[channel].account_events]
     assert told == [("SHORT", 0), ("LONG", 5), ("LONG", 0), ("SHORT", 2), ("SHORT", 0)]
+
+
+class TwoStreams:
+    """An account's stream of orders and its stream of conditional orders, live."""
+
+    def __init__(self, outlet: Any) -> None:
+        credentials = Credentials.of("OKX", "k", "s", "p")
+        self.outlet = outlet
+        feed = OkxFeed(OkxSettings(), lambda n: LINEAR, lambda: None, lambda c: c.keys["default"], lambda: None)  # type: ignore[arg-type, return-value]
+        self.channels = {name: Channel(DataType.ACCOUNT, name, credentials=credentials) for name in (TRADING, ALGOS)}
+        self.sessions = {}
+        for name, channel in self.channels.items():
+            session: Any = feed.session(feed.endpoint(channel), outlet, None)
+            session.received(b'{"event":"login","code":"0"}', 1)
+            list(session.subscribe([channel], 0))
+            self.sessions[name] = session
+
+    def push(self, name: str, row: dict[str, Any]) -> None:
+        venue_channel = "orders" if name == TRADING else "orders-algo"
+        frame = {"arg": {"channel": venue_channel}, "data": [row]}
+        self.sessions[name].received(json.dumps(frame).encode(), 1)
+
+    def told(self, name: str) -> list[tuple[str | None, OrderStatus]]:
+        events = self.outlet.inputs[self.channels[name]].account_events
+        return [(order.id, order.status) for order in events if isinstance(order, Order)]
+
+    @property
+    def comparisons(self) -> int:
+        """How often the stream of conditional orders asked to be compared with the venue."""
+        return len(self.outlet.inputs[self.channels[ALGOS]].of("incomplete"))
+
+
+BECAME = {"instId": "BTC-USDT-SWAP", "ordId": "80", "clOrdId": "", "algoId": "9", "algoClOrdId": "mine", "sz": "50"}
+
+
+def test_a_triggered_order_is_looked_up_and_not_told_as_open(outlet: Any) -> None:
+    streams = TwoStreams(outlet)
+    streams.push(ALGOS, algo())
+    assert streams.comparisons == 0
+    streams.push(ALGOS, algo(state="effective", ordIdList=["80"], uTime="1695190492000"))
+    assert streams.told(ALGOS) == [("algo:9", OrderStatus.NEW)]
+    assert streams.comparisons == 1
+
+
+def test_what_a_triggered_order_became_is_told_by_one_stream_and_ends_it_in_the_other(outlet: Any) -> None:
+    streams = TwoStreams(outlet)
+    streams.push(ALGOS, algo())
+    streams.push(ALGOS, algo(state="effective", ordIdList=["80"]))
+    streams.push(TRADING, row(**BECAME))
+    assert streams.comparisons == 1, "the order is open: there is nothing to look up"
+    streams.push(TRADING, row(**BECAME, state="filled", accFillSz="50", avgPx="39990"))
+    assert streams.comparisons == 2
+    assert streams.told(TRADING) == [("80", OrderStatus.NEW), ("80", OrderStatus.FILLED)]
+    assert streams.told(ALGOS) == [("algo:9", OrderStatus.NEW)]
+
+
+def test_a_done_order_is_not_told_as_open_by_the_stream_that_is_late(outlet: Any) -> None:
+    streams = TwoStreams(outlet)
+    streams.push(TRADING, row(**BECAME, state="filled", accFillSz="50", avgPx="39990"))
+    streams.push(ALGOS, algo())
+    streams.push(ALGOS, algo(state="effective", ordIdList=["80"]))
+    assert streams.told(ALGOS) == []
+    assert streams.comparisons == 3
+
+
+def test_a_stream_of_orders_that_comes_back_may_have_missed_what_triggered_orders_became(outlet: Any) -> None:
+    streams = TwoStreams(outlet)
+    streams.push(ALGOS, algo())
+    acknowledgement = {"event": "subscribe", "arg": {"channel": "orders", "instType": "ANY"}}
+    streams.sessions[TRADING].received(json.dumps(acknowledgement).encode(), 1)
+    assert streams.comparisons == 1
+
+
+def test_kinds_without_words_are_not_told(outlet: Any) -> None:
+    streams = TwoStreams(outlet)
+    for one in (TRAILING, OCO, TRIGGER):
+        streams.push(ALGOS, one)
+    assert [ident for ident, _ in streams.told(ALGOS)] == ["algo:12", "algo:11"]
+
+
+@pytest.mark.parametrize("name", ["mine", ""])
+async def test_for_the_streams_a_triggered_order_waits_until_what_it_became_is_done(played: Any, name: str) -> None:
+    market, state = await played.market(SWAP), AccountState()
+    waiting = algo(algoClOrdId=name)
+    triggered = waiting | {"state": "effective", "ordIdList": ["80"], "uTime": "1695190493000"}
+    became = row(**BECAME | {"algoClOrdId": name}, ordType="market", side="sell")
+    done = became | {"state": "filled", "accFillSz": "50", "avgPx": "39990"}
+    ref = OrderRef(client_order_id=name) if name else OrderRef(id="algo:9")
+    played.http.answer("GET", ALGO, found(triggered))
+    for answer in (became, done):
+        if name:
+            played.http.answer("GET", ORDER, NO_ORDER)  # the order has no client order id in its own space
+        played.http.answer("GET", ORDER, found(answer))
+    state.apply(msgspec.convert(waiting, AlgoRow).order(market))
+    order = await played.venue.account_order(market, ref, played.credentials)
+    assert state.apply(order) is None, "there is no news in it"
+    assert [order.id for order in state.open_orders()] == ["algo:9"]
+    order = await played.venue.account_order(market, ref, played.credentials)
+    assert (order.id, order.status) == ("80", OrderStatus.FILLED)
+
+
+async def test_a_triggered_order_without_a_successor_yet_is_no_news_for_the_streams(played: Any) -> None:
+    market, state = await played.market(SWAP), AccountState()
+    state.apply(msgspec.convert(algo(), AlgoRow).order(market))
+    played.http.answer("GET", ORDER, NO_ORDER)
+    played.http.answer("GET", ALGO, found(algo(state="effective", uTime="1695190493000")))
+    order = await played.venue.account_order(market, OrderRef(client_order_id="mine"), played.credentials)
+    assert state.apply(order) is None
 
 
 def test_a_conditional_order_says_what_it_waits_for() -> None:

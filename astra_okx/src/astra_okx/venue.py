@@ -9,7 +9,7 @@ from astra.families import FamilyTrading, FamilyVenue
 from astra.models.accounts import Balance, Position
 from astra.models.credentials import Credentials
 from astra.models.markets import Market
-from astra.models.orders import Fill, Order, OrderOptions
+from astra.models.orders import Fill, Order, OrderOptions, OrderRef
 from astra.models.protocols import Host
 from astra.streams.feed import Channel
 from astra.trading.checks import ClientIdRule, ClientIdsUnique
@@ -80,6 +80,9 @@ class OkxVenue(FamilyVenue):
     async def account_orders(self, product: str, credentials: Credentials) -> Sequence[Order] | None:
         look = self.account.open_conditional if product == ALGO else self.account.open_ordinary
         return await look(None, credentials)
+
+    async def account_order(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
+        return await self.account.told(market, ref, credentials)
 
     async def account_balances(self, product: str, credentials: Credentials) -> Sequence[Balance] | None:
         return None if product == ALGO else await self.account.balances(credentials)

@@ -403,6 +403,13 @@ class TestAlgoOrders:
     def test_what_is_wrong_is_said(self, venue: Any, sent: dict[str, str], code: str) -> None:
         assert self.algo(venue, **sent)["sCode"] == code
 
+    def test_a_list_has_one_kind_but_for_stops_and_pairs(self, venue: Any) -> None:
+        self.algo(venue, slTriggerPx="49000", slOrdPx="-1")
+        assert len(self.pending(venue, "conditional,oco")) == 1
+        for kinds in ("conditional,trigger", "conditional,oco,trigger", "stop"):
+            _, body = venue.signed("GET", "/trade/orders-algo-pending", {"ordType": kinds})
+            assert body["code"] == "51000"
+
     def test_cancelling(self, venue: Any) -> None:
         first = self.algo(venue, slTriggerPx="49000", slOrdPx="-1")
         self.algo(venue, slTriggerPx="48000", slOrdPx="47000", algoClOrdId="mine")

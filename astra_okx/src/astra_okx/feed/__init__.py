@@ -7,6 +7,7 @@ from collections.abc import Callable
 from astra.models.credentials import ApiKey, Credentials
 from astra.models.markets import Market
 from astra.models.orderbook import Integrity
+from astra.rest import REMEMBERED_KEYS, Recent
 from astra.streams.feed import (
     BookRules,
     Channel,
@@ -19,7 +20,7 @@ from astra.streams.feed import (
     Session,
     Ticket,
 )
-from astra_okx.feed.accounts import AlgoSession, TradingSession
+from astra_okx.feed.accounts import AlgoSession, TradingSession, Triggered
 from astra_okx.feed.markets import PING, MarketSession
 from astra_okx.history import DEPTH
 from astra_okx.settings import ALGO, TRADING, OkxSettings
@@ -46,6 +47,7 @@ class OkxFeed(Feed):
         self._unknown_market = unknown_market
         self._key_of = key_of
         self._clock_refused = clock_refused
+        self._triggered: Recent[Credentials, Triggered] = Recent(REMEMBERED_KEYS)
 
     def endpoint(self, channel: Channel) -> Endpoint:
         """Market data on the public path; orders, balances and positions on the private one; conditional orders on the
@@ -76,7 +78,8 @@ class OkxFeed(Feed):
             return MarketSession(endpoint, outlet, ticket)
         kind = TradingSession if endpoint.name == TRADING else AlgoSession
         assert isinstance(endpoint.scope, Credentials)
-        return kind(endpoint, outlet, ticket, self._market_of, self._key_of(endpoint.scope), self._clock_refused)
+        key, triggered = self._key_of(endpoint.scope), self._triggered.made(endpoint.scope, Triggered)
+        return kind(endpoint, outlet, ticket, self._market_of, key, self._clock_refused, triggered)
 
     def _market_of(self, native_symbol: str) -> Market | None:
         market = self._known(native_symbol)

@@ -12,8 +12,9 @@ import msgspec
 from astra.errors import AuthenticationError, VenueError
 from astra.models.accounts import AccountEvent
 from astra.models.credentials import ApiKey
+from astra.rest import Recent
 from astra.streams.accounts import LoginSession, MarketOf
-from astra.streams.feed import Channel, Endpoint, Frame, Outlet, Payload, Ticket
+from astra.streams.feed import AccountInput, Channel, Endpoint, Frame, Outlet, Payload, Ticket
 from astra.trading.native import NetSides
 from astra_okx.errors import CODES
 from astra_okx.feed.markets import RESTARTS, Notice, Subject, decode_notice
@@ -21,6 +22,8 @@ from astra_okx.signing import login
 from astra_okx.trading.rows import AlgoRow, BalanceRow, OrderRow, PositionRow
 
 _PONG = b"pong"
+ORDERS = "orders"
+REMEMBERED_TRIGGERED = 10_000
 CLOCK_CODES = frozenset({"60004", "60006"})
 """The time stamp of a log-in was refused."""
 ON_CHANGE = '{"updateInterval": "0"}'
@@ -45,6 +48,30 @@ _decode_positions = msgspec.json.Decoder(list[PositionRow]).decode
 _decode_algos = msgspec.json.Decoder(list[AlgoRow]).decode
 
 
+class Triggered:
+    """What an account's two streams know together of conditional orders that were triggered. Each becomes an ordinary
+    order, which the stream of orders tells, under its client order id; the other stream says no more than that. They
+    run on two connections, and either may be the first to tell.
+
+    The orders as they waited are forgotten when the orders that they became are done: then `waiting`, the input of the
+    stream of conditional orders, is asked to compare, which looks them up.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: AccountInput | None = None
+        self._ids: Recent[str, bool] = Recent(REMEMBERED_TRIGGERED)
+
+    def __contains__(self, algo_id: str) -> bool:
+        return self._ids.get(algo_id) is not None
+
+    def add(self, algo_id: str) -> None:
+        self._ids[algo_id] = True
+
+    def compare(self) -> None:
+        if self.waiting is not None:
+            self.waiting.incomplete()
+
+
 class OkxAccountSession(LoginSession):
     """One account on one connection: log-in, then the venue's channels, which together are one channel of Astra's."""
 
@@ -59,10 +86,12 @@ class OkxAccountSession(LoginSession):
         market_of: MarketOf,
         key: ApiKey,
         clock_refused: Callable[[], None],
+        triggered: Triggered | None = None,
     ) -> None:
         super().__init__(endpoint, outlet, ticket, market_of)
         self._key = key
         self._clock_refused = clock_refused
+        self._triggered = triggered or Triggered()
 
     def opened(self, now_ms: int) -> Iterable[Frame]:
         return [login(self._key, now_ms)]
@@ -123,7 +152,7 @@ class TradingSession(OkxAccountSession):
     """Orders and fills, balances, positions."""
 
     arguments = (
-        {"channel": "orders", "instType": "ANY"},
+        {"channel": ORDERS, "instType": "ANY"},
         {"channel": "account", "extraParams": ON_CHANGE},
         {"channel": "positions", "instType": "ANY", "extraParams": ON_CHANGE},
     )
@@ -132,8 +161,14 @@ class TradingSession(OkxAccountSession):
         super().__init__(*connection)
         self._sides = NetSides()
 
+    def subscribed(self, name: str) -> None:
+        """What triggered orders became may have been done while this stream was away."""
+        super().subscribed(name)
+        if name == ORDERS:
+            self._triggered.compare()
+
     def _events(self, channel: str, data: msgspec.Raw) -> Iterator[AccountEvent]:
-        if channel == "orders":
+        if channel == ORDERS:
             yield from self._order_events(_decode_orders(data))
         elif channel == "account":
             for account in _decode_accounts(data):
@@ -149,7 +184,12 @@ class TradingSession(OkxAccountSession):
                 continue
             if row.trade_id and row.fill_sz not in ("", "0"):
                 yield row.fill(market)
-            yield row.order(market)
+            order = row.order(market)
+            yield order
+            if row.algo_id:
+                self._triggered.add(row.algo_id)
+                if not order.status.is_open:
+                    self._triggered.compare()
 
     def _position_events(self, rows: Sequence[PositionRow]) -> Iterator[AccountEvent]:
         for row in rows:
@@ -166,12 +206,28 @@ class TradingSession(OkxAccountSession):
 
 
 class AlgoSession(OkxAccountSession):
-    """Conditional orders."""
+    """Conditional orders, until they are triggered."""
 
     arguments = ({"channel": "orders-algo", "instType": "ANY"},)
+
+    def join(self, channels: Sequence[Channel]) -> None:
+        super().join(channels)
+        self._triggered.waiting = self._input
+
+    def leave(self) -> None:
+        if self._triggered.waiting is self._input:
+            self._triggered.waiting = None
+        super().leave()
 
     def _events(self, channel: str, data: msgspec.Raw) -> Iterator[AccountEvent]:
         for row in _decode_algos(data):
             market = self.market(row.inst_id)
-            if market is not None:
-                yield row.order(market)
+            if market is None or not row.is_told:
+                continue
+            if row.triggered:
+                self._triggered.add(row.algo_id)
+            if row.algo_id in self._triggered:
+                # Whether it is open is for the stream of orders to tell, which may have told that it is done.
+                self._triggered.compare()
+                continue
+            yield row.order(market)

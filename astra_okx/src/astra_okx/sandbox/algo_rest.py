@@ -24,6 +24,7 @@ _PLACED = names(
 )
 _LISTED = names("ordType algoId algoClOrdId instType instId after before limit state")
 _KINDS = ("conditional", "oco", "trigger", "move_order_stop", "iceberg", "twap", "chase")
+_LISTED_TOGETHER = {"conditional", "oco"}
 _PRICES = ("last", "index", "mark")
 _AT_MARKET = "-1"
 _MOST_CANCELLED = 10
@@ -175,8 +176,8 @@ class AlgoService:
 
     def _chosen(self, call: Call, states: tuple[str, ...]) -> dict[str, Any]:
         params = call.params
-        kinds = params.need("ordType").split(",")
-        if not set(kinds) <= set(_KINDS):
+        kinds = set(params.need("ordType").split(","))
+        if not kinds <= set(_KINDS) or (len(kinds) > 1 and kinds != _LISTED_TOGETHER):
             raise wrong("ordType")
         listings = {listing.symbol for listing in self._catalogue.selected(params, needs_type=False)}
         wanted = params.text("algoId")

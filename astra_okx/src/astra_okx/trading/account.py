@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import msgspec
 
@@ -20,7 +21,7 @@ from astra.models.credentials import Credentials
 from astra.models.markets import Market
 from astra.models.orders import Fill, Order, OrderChange, OrderRef, OrderRequest
 from astra.net.http import AnswerLost
-from astra.rest import Params, Placement
+from astra.rest import Decode, Params, Placement
 from astra.trading.checks import native_quantity
 from astra.trading.native import acknowledged, decimal_or_none
 from astra.venue import MarketTable
@@ -29,11 +30,14 @@ from astra_okx.markets import INST_TYPES
 from astra_okx.rest import BATCH, TIMER, Answer, OkxRest, text
 from astra_okx.settings import FUTURES, OPTION, SPOT, SWAP, OkxOrderOptions, OkxSettings
 from astra_okx.trading.orders import algo_body, allowed_options, order_body, refused, trade_mode
-from astra_okx.trading.rows import ALGO_PREFIX, AlgoRow, BalanceRow, FillRow, OrderRow, PositionRow
+from astra_okx.trading.rows import ALGO_LISTS, ALGO_PREFIX, AlgoRow, BalanceRow, FillRow, OrderRow, PositionRow
+
+Listed = TypeVar("Listed")
+Parameters = list[tuple[str, str | int | None]]
 
 PAGE = 100
-MOST_PAGES = 100
-CONDITIONAL = "conditional"
+SHORTEST_SPAN_MS = 10
+"""A span of time this short is not halved any more."""
 STAMP_WINDOW_MS = 30_000
 """A signed request is refused when its time stamp is older: what bounds requests that carry no deadline."""
 RECENT_MS = 3 * 86_400_000 - 3_600_000
@@ -73,6 +77,29 @@ class _FeeRow(msgspec.Struct, rename="camel"):
             maker=-(decimal_or_none(rates.maker) or Decimal(0)),
             taker=-(decimal_or_none(rates.taker) or Decimal(0)),
         )
+
+
+class _Found(NamedTuple):
+    """An order that was looked up; and as it waited, where it is a conditional order that was triggered."""
+
+    order: Order
+    waiting: Order | None = None
+
+    def precedence(self) -> tuple[bool, int]:
+        """Of two orders under one client order id, the one that is meant comes last."""
+        return self.order.status.is_open, self.order.created_time or 0
+
+
+def _order_id(row: OrderRow) -> str:
+    return row.ord_id
+
+
+def _algo_id(row: AlgoRow) -> str:
+    return row.algo_id
+
+
+def _bill_id(row: FillRow) -> str:
+    return row.bill_id
 
 
 _decode_acks = msgspec.json.Decoder(Answer[list[_Ack]]).decode
@@ -220,15 +247,46 @@ class OkxTrading(FamilyTrading):
     # -- looking ------------------------------------------------------------------------------------------------
 
     async def get(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
-        """One order; by client order id, the ordinary one first. A conditional one that was triggered is the order that
-        it became, under its own client order id."""
-        if ref.id is None or not ref.id.startswith(ALGO_PREFIX):
-            try:
-                return await self._ordinary(market, ref, credentials)
-            except OrderNotFound:
-                if ref.id is not None or market.product == OPTION:
-                    raise
-        return await self._conditional(market, ref, credentials)
+        """One order. A conditional one that was triggered is the order that it became, under its own client order
+        id."""
+        return (await self._look(market, ref, credentials)).order
+
+    async def told(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
+        """One order, for the streams: a conditional one that was triggered waits until the order that it became is
+        done. The stream of orders tells of that one, and another word on it could come late."""
+        found = await self._look(market, ref, credentials)
+        if found.waiting is None or not found.order.status.is_open:
+            return found.order
+        # Nothing in it is news to whoever knows the order, whatever ids it has there.
+        ident = None if found.waiting.client_order_id else found.waiting.id
+        return found.waiting.model_copy(update={"id": ident, "updated_time": None})
+
+    async def _look(self, market: Market, ref: OrderRef, credentials: Credentials) -> _Found:
+        """By client order id: in the space where this process placed the latest order with the id, else in the other
+        one. Ids are unique among pending orders only. Where it is not known who placed it, a done ordinary order may
+        have had the id before: an open order counts before a done one, then the newer of the two."""
+        if ref.client_order_id is None or ref.id is not None:
+            return await self._in_space(market, ref, credentials, conditional=(ref.id or "").startswith(ALGO_PREFIX))
+        placement = self.rest.placement(credentials, ref.client_order_id)
+        first = placement is not None and placement.conditional and market.product != OPTION
+        try:
+            found = await self._in_space(market, ref, credentials, conditional=first)
+        except OrderNotFound:
+            if market.product == OPTION:
+                raise
+            return await self._in_space(market, ref, credentials, conditional=not first)
+        if placement is not None or found.order.status.is_open or market.product == OPTION:
+            return found
+        try:
+            other = await self._in_space(market, ref, credentials, conditional=True)
+        except OrderNotFound:
+            return found
+        return max(found, other, key=_Found.precedence)
+
+    async def _in_space(self, market: Market, ref: OrderRef, credentials: Credentials, *, conditional: bool) -> _Found:
+        if conditional:
+            return await self._conditional(market, ref, credentials)
+        return _Found(await self._ordinary(market, ref, credentials))
 
     async def _ordinary(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
         params = [("instId", market.native_symbol), ("ordId", ref.id), ("clOrdId", ref.client_order_id)]
@@ -237,7 +295,7 @@ class OkxTrading(FamilyTrading):
             raise OrderNotFound("the venue answers without an order", exchange=self.exchange)
         return answer.data[0].order(market)
 
-    async def _conditional(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
+    async def _conditional(self, market: Market, ref: OrderRef, credentials: Credentials) -> _Found:
         ident = None if ref.id is None else ref.id.removeprefix(ALGO_PREFIX)
         params = [("algoId", ident), ("algoClOrdId", ref.client_order_id)]
         answer = await self.rest.signed(_decode_algos, "trade/order-algo", params, credentials, cost="algo-read")
@@ -246,16 +304,10 @@ class OkxTrading(FamilyTrading):
             raise OrderNotFound(f"no conditional order in {market.symbol} has this id", exchange=self.exchange)
         waiting = rows[0].order(market)
         if rows[0].became is None:
-            return waiting
+            return _Found(waiting, waiting if rows[0].triggered else None)
         order = await self._ordinary(market, OrderRef(id=rows[0].became), credentials)
-        return order.model_copy(
-            update={
-                "client_order_id": waiting.client_order_id,
-                "type": waiting.type,
-                "stop_price": waiting.stop_price,
-                "created_time": waiting.created_time,
-            }
-        )
+        kept = ("client_order_id", "type", "stop_price", "created_time")
+        return _Found(order.model_copy(update={name: getattr(waiting, name) for name in kept}), waiting)
 
     async def placed(
         self, market: Market, client_order_id: str, credentials: Credentials, placement: Placement | None
@@ -263,8 +315,7 @@ class OkxTrading(FamilyTrading):
         ref = OrderRef(client_order_id=client_order_id)
         if placement is None:
             return await self.get(market, ref, credentials)
-        look = self._conditional if placement.conditional else self._ordinary
-        return await look(market, ref, credentials)
+        return (await self._in_space(market, ref, credentials, conditional=placement.conditional)).order
 
     async def open_orders(self, market: Market | None, credentials: Credentials) -> Sequence[Order]:
         return [
@@ -273,32 +324,53 @@ class OkxTrading(FamilyTrading):
         ]
 
     async def open_ordinary(self, market: Market | None, credentials: Credentials) -> Sequence[Order]:
-        rows: list[OrderRow] = []
-        for _ in range(MOST_PAGES):
-            after = rows[-1].ord_id if rows else None
-            params = [*self._of(market), ("after", after), ("limit", PAGE)]
-            answer = await self.rest.signed(_decode_orders, "trade/orders-pending", params, credentials, cost="pending")
-            rows += answer.data
-            if len(answer.data) < PAGE:
-                break
+        ask = partial(self._pages, _decode_orders, "trade/orders-pending", credentials, "pending", _order_id)
+        rows, _ = await ask(self._of(market))
         return [row.order(known) for known, row in await self.with_markets(rows, market, lambda row: row.inst_id)]
 
     async def open_conditional(self, market: Market | None, credentials: Credentials) -> Sequence[Order]:
+        """All kinds of conditional orders that the stream tells."""
         if market is not None and market.product == OPTION:
             return ()
+        ask = partial(self._pages, _decode_algos, "trade/orders-algo-pending", credentials, "algo-read", _algo_id)
         rows: list[AlgoRow] = []
-        for _ in range(MOST_PAGES):
-            after = rows[-1].algo_id if rows else None
-            params = [("ordType", CONDITIONAL), *self._of(market), ("after", after), ("limit", PAGE)]
+        for kinds in ALGO_LISTS:
+            listed, _ = await ask([("ordType", kinds), *self._of(market)])
+            rows += [row for row in listed if row.is_told and not row.triggered]
+        return [row.order(known) for known, row in await self.with_markets(rows, market, lambda row: row.inst_id)]
+
+    async def _pages(
+        self,
+        decode: Decode[Answer[list[Listed]]],
+        path: str,
+        credentials: Credentials,
+        cost: str,
+        ident: Callable[[Listed], str],
+        params: Parameters,
+        enough: int | None = None,
+    ) -> tuple[list[Listed], bool]:
+        """The rows of a list, which the venue gives newest first, page by page (`ident` is what pages go by); with
+        `enough` not many more than that. And: are they all? Raises `VenueError` where a list does not go on: half a
+        list would pass for the whole."""
+        rows: list[Listed] = []
+        after: str | None = None
+        while True:
             answer = await self.rest.signed(
-                _decode_algos, "trade/orders-algo-pending", params, credentials, cost="algo-read"
+                decode, path, [*params, ("after", after), ("limit", PAGE)], credentials, cost=cost
             )
             rows += answer.data
             if len(answer.data) < PAGE:
-                break
-        return [row.order(known) for known, row in await self.with_markets(rows, market, lambda row: row.inst_id)]
+                return rows, True
+            if enough is not None and len(rows) >= enough:
+                return rows, False
+            last = ident(answer.data[-1])
+            if after is not None and (len(last), last) >= (len(after), after):
+                raise VenueError(
+                    f"{path} does not go on after {after}: half a list is not handed out", exchange=self.exchange
+                )
+            after = last
 
-    def _of(self, market: Market | None) -> list[tuple[str, str | int | None]]:
+    def _of(self, market: Market | None) -> Parameters:
         if market is None:
             return []
         return [("instType", INST_TYPES[market.product]), ("instId", market.native_symbol)]
@@ -312,7 +384,7 @@ class OkxTrading(FamilyTrading):
             return await self._fills("trade/fills", "fills", self._of(market), market, since, limit, credentials)
         found: list[Fill] = []
         for product in self.products if market is None else (market.product,):
-            wanted: list[tuple[str, str | int | None]] = [("instType", INST_TYPES[product])]
+            wanted: Parameters = [("instType", INST_TYPES[product])]
             if market is not None:
                 wanted.append(("instId", market.native_symbol))
             found += await self._fills(
@@ -324,24 +396,44 @@ class OkxTrading(FamilyTrading):
         self,
         path: str,
         cost: str,
-        wanted: list[tuple[str, str | int | None]],
+        wanted: Parameters,
         market: Market | None,
         since: int | None,
         limit: int | None,
         credentials: Credentials,
     ) -> Sequence[Fill]:
-        rows: list[FillRow] = []
-        for _ in range(MOST_PAGES):
-            after = rows[-1].bill_id if rows else None
-            params: Params = [*wanted, ("begin", since), ("after", after), ("limit", PAGE)]
-            answer = await self.rest.signed(_decode_fills, path, params, credentials, cost=cost)
-            rows += answer.data
-            # Without `since` the newest are wanted, and they come first.
-            if len(answer.data) < PAGE or (since is None and len(rows) >= (limit or PAGE)):
-                break
+        ask = partial(self._pages, _decode_fills, path, credentials, cost, _bill_id)
+        if since is None:
+            rows, _ = await ask(wanted, limit or PAGE)
+        elif limit is None:
+            rows, _ = await ask([*wanted, ("begin", since)])
+        else:
+            rows = list((await self._oldest(ask, wanted, since, None, limit)).values())
         found = await self.with_markets(rows, market, lambda row: row.inst_id)
         fills = in_order(row.fill(known) for known, row in found)
         return fills[-(limit or PAGE) :] if since is None else fills[:limit]
+
+    async def _oldest(
+        self,
+        ask: Callable[[Parameters, int | None], Awaitable[tuple[list[FillRow], bool]]],
+        wanted: Parameters,
+        begin: int,
+        end: int | None,
+        limit: int,
+    ) -> dict[str, FillRow]:
+        """The rows of a span by their ids: the oldest `limit`, possibly with newer ones. The venue begins with the
+        newest: a span that has many more is halved. The halves overlap, because nothing says whether a span includes
+        its bounds."""
+        length = (self.rest.clock.now_ms() if end is None else end) - begin
+        span = [*wanted, ("begin", begin), ("end", end)]
+        rows, whole = await ask(span, limit + PAGE if length > SHORTEST_SPAN_MS else None)
+        if whole:
+            return {row.bill_id: row for row in rows}
+        middle = begin + length // 2
+        found = await self._oldest(ask, wanted, begin, middle + 1, limit)
+        if len(found) < limit:
+            found |= await self._oldest(ask, wanted, middle, end, limit)
+        return found
 
     # -- cancelling and changing --------------------------------------------------------------------------------
 
@@ -445,6 +537,9 @@ class OkxTrading(FamilyTrading):
         return await self.cancel_listed(market, credentials)
 
     async def amend(self, market: Market, ref: OrderRef, change: OrderChange, credentials: Credentials) -> Order:
+        placement = self.rest.placement(credentials, ref.client_order_id) if ref.client_order_id is not None else None
+        if placement is not None and placement.conditional:
+            ref = await self._found(market, ref, credentials)
         if ref.id is not None and ref.id.startswith(ALGO_PREFIX):
             raise self.unsupported("amendment of conditional orders; cancel and place anew")
         body = self._named(market, ref)
@@ -452,7 +547,7 @@ class OkxTrading(FamilyTrading):
             body["newSz"] = text(native_quantity(market, change))
         if change.price is not None:
             body["newPx"] = text(change.price)
-        await self.rest.command(
+        answer = await self.rest.command(
             "trade/amend-order",
             body,
             credentials,
@@ -463,7 +558,9 @@ class OkxTrading(FamilyTrading):
             order_id=ref.id,
             expires=True,
         )
-        return await self.after("amend_order", market, ref, credentials)
+        # By the id that the answer names: another order may have had the client order id.
+        named = next((OrderRef(id=ack.order_id) for ack in _decode_acks(answer).data if ack.order_id), ref)
+        return await self.after("amend_order", market, named, credentials)
 
     async def keep_alive_orders(self, market: Market | None, timeout_s: float, credentials: Credentials) -> None:
         """Of all orders of the account, conditional ones excepted; 10 to 120 s."""

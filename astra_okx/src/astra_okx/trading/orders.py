@@ -7,7 +7,7 @@ from typing import Any
 
 from astra.errors import InvalidOrder
 from astra.models.markets import Market
-from astra.models.orders import OrderRequest, OrderType, TimeInForce
+from astra.models.orders import OrderRequest, OrderType, PositionSide, TimeInForce
 from astra.models.trades import Side
 from astra.trading.checks import native_quantity
 from astra_okx.rest import text
@@ -20,6 +20,7 @@ _RESTING: Mapping[TimeInForce, str] = {
     TimeInForce.IOC: "ioc",
     TimeInForce.FOK: "fok",
 }
+_CLOSED_BY: Mapping[PositionSide, Side] = {PositionSide.LONG: Side.SELL, PositionSide.SHORT: Side.BUY}
 _STOPS = (OrderType.STOP_LIMIT, OrderType.STOP_MARKET)
 
 
@@ -34,6 +35,19 @@ def trade_mode(market: Market, options: OkxOrderOptions, settings: OkxSettings) 
     return settings.spot_margin_mode if market.product == SPOT else settings.derivatives_margin_mode
 
 
+def _check_reduces(order: OrderRequest, position: PositionSide) -> None:
+    """The venue ignores `reduceOnly` in long/short mode: there it is the side that says whether an order opens or
+    reduces the position, and none can do both (docs-v5, "POST / Place order")."""
+    closing = _CLOSED_BY[position]
+    if order.reduce_only and order.side is not closing:
+        raise InvalidOrder(
+            f"a {order.side} order opens or adds to the {position} position, which reduce-only forbids: "
+            f"{closing} reduces it",
+            exchange="OKX",
+            rule="reduce-only",
+        )
+
+
 def _common(market: Market, order: OrderRequest, options: OkxOrderOptions, settings: OkxSettings) -> dict[str, Any]:
     body: dict[str, Any] = {
         "instId": market.native_symbol,
@@ -42,6 +56,7 @@ def _common(market: Market, order: OrderRequest, options: OkxOrderOptions, setti
         "sz": text(native_quantity(market, order) if order.quote_quantity is None else order.quote_quantity),
     }
     if options.position_side is not None:
+        _check_reduces(order, options.position_side)
         body["posSide"] = options.position_side.value.lower()
     elif order.reduce_only:
         body["reduceOnly"] = True

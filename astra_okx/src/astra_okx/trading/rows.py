@@ -45,17 +45,22 @@ _STATES: Mapping[str, OrderStatus] = {
 }
 _EXPIRED_BY = frozenset({"7", "10", "13", "14"})
 """`cancelSource`: delivered, expired; fill-or-kill and immediate-or-cancel orders that could not be filled."""
+EFFECTIVE = "effective"
 _ALGO_STATES: Mapping[str, OrderStatus] = {
     "live": OrderStatus.NEW,
     "pause": OrderStatus.NEW,
     "partially_effective": OrderStatus.NEW,
     # Triggered: waiting for its real order, which has an id of its own.
-    "effective": OrderStatus.NEW,
+    EFFECTIVE: OrderStatus.NEW,
     "canceled": OrderStatus.CANCELED,
     "order_failed": OrderStatus.REJECTED,
     "partially_failed": OrderStatus.REJECTED,
 }
 AT_MARKET = "-1"
+ALGO_LISTS = ("conditional,oco", "trigger")
+"""The kinds of algo orders that the stream `orders-algo` tells, as requests name them: no other two kinds share one
+(docs-v5, "GET / Algo order list", "WS / Algo orders channel")."""
+TOLD_ALGOS = frozenset({"", *(kind for kinds in ALGO_LISTS for kind in kinds.split(","))})
 
 
 def _time(text: str) -> int | None:
@@ -75,6 +80,7 @@ class OrderRow(msgspec.Struct, rename="camel"):
     avg_px: str = ""
     px: str = ""
     cl_ord_id: str = ""
+    algo_id: str = ""  # of the conditional order that became this one
     algo_cl_ord_id: str = ""
     tgt_ccy: str = ""
     reduce_only: str = "false"
@@ -141,7 +147,8 @@ class OrderRow(msgspec.Struct, rename="camel"):
 
 
 class AlgoRow(msgspec.Struct, rename="camel"):
-    """A conditional order: `sl...` of a stop, `tp...` of a take-profit; `triggerPx` of one that is neither."""
+    """A conditional order: `sl...` of a stop, `tp...` of a take-profit; `triggerPx` of one that is neither, which is
+    told as a stop. One that has both (one cancels the other) is told by its stop."""
 
     inst_id: str
     algo_id: str
@@ -163,9 +170,18 @@ class AlgoRow(msgspec.Struct, rename="camel"):
     u_time: str = ""
 
     @property
+    def is_told(self) -> bool:
+        """Can Astra tell it? Trailing, iceberg, time-weighted and chasing orders have no words of Astra's."""
+        return self.ord_type in TOLD_ALGOS
+
+    @property
+    def triggered(self) -> bool:
+        return self.state == EFFECTIVE
+
+    @property
     def became(self) -> str | None:
         """The order that it became when it was triggered."""
-        if self.state != "effective":
+        if not self.triggered:
             return None
         return self.ord_id or next(iter(self.ord_id_list), None)
 
@@ -188,7 +204,7 @@ class AlgoRow(msgspec.Struct, rename="camel"):
             price=limit,
             stop_price=decimal_or_none(self.tp_trigger_px if takes_profit else self.sl_trigger_px or self.trigger_px),
             total=decimal_or_none(self.sz),
-            filled=None if self.state == "effective" else Decimal(0),
+            filled=None if self.triggered else Decimal(0),
             average=None,
             time_in_force=TimeInForce.GTC if limit is not None else None,
             reduce_only=self.reduce_only == "true",
