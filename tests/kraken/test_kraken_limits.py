@@ -105,12 +105,26 @@ async def test_derivatives_cost_what_the_venue_says(played: Any, recordings: Any
     assert used(played, "derivatives")[HISTORY] == 4, "and one for the fees of fills"
 
 
-@pytest.mark.parametrize(("error", "pause_s"), [("EGeneral:Temporary lockout", 900), ("EAPI:Rate limit exceeded", 5)])
-async def test_the_venue_s_own_refusal_pauses_its_traffic(played: Any, error: str, pause_s: float) -> None:
+@pytest.mark.parametrize(
+    ("error", "wait_s", "whose"),
+    [
+        ("EGeneral:Temporary lockout", 900, "the account's"),
+        ("EAPI:Rate limit exceeded", 5, "the account's"),
+        ("EOrder:Rate limit exceeded", 5, "nobody's"),
+        ("EGeneral:Too many requests", 5, "everybody's"),
+    ],
+)
+async def test_the_venue_s_own_refusal_pauses_whom_it_concerns(
+    played: Any, error: str, wait_s: float, whose: str
+) -> None:
+    """A counter of one key holds back no other key, and that of one pair not even its own cancels."""
     played.http.refuse("AddOrder", error)
     market = await played.market("KRAKEN-SPOT-BTC-USD")
     with pytest.raises(RateLimited) as caught:
         await played.venue.place_order(market, order(), played.credentials)
-    assert caught.value.retry_after == pause_s
-    assert played.venue.rate_limiters["spot"].paused_s == pytest.approx(pause_s, abs=0.01)
+    assert caught.value.retry_after == wait_s
+    spot = played.venue.rate_limiters["spot"]
+    own, other = spot.paused_for_s(played.credentials), spot.paused_s
+    assert own == pytest.approx(0 if whose == "nobody's" else wait_s, abs=0.01)
+    assert other == pytest.approx(wait_s if whose == "everybody's" else 0, abs=0.01)
     assert played.venue.rate_limiters["derivatives"].paused_s == 0

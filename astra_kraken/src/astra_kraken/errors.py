@@ -21,6 +21,7 @@ from astra.errors import (
     InvalidOrder,
     MarketNotFound,
     OrderNotFound,
+    Pauses,
     PermissionDenied,
     RateLimited,
     VenueError,
@@ -42,6 +43,10 @@ _AUTHENTICATION = Meaning(AuthenticationError)
 _STALE = Meaning(AuthenticationError, retryable=True)
 _DENIED = Meaning(PermissionDenied)
 _LIMITED = Meaning(RateLimited)
+_KEY_LIMITED = Meaning(RateLimited, pauses=Pauses.ACCOUNT)
+"""The counter, or the lock-out, is the API key's: other accounts and public data go on."""
+_PAIR_LIMITED = Meaning(RateLimited, pauses=Pauses.NOBODY)
+"""The counter is that of one pair of one account, and cancels are taken all the same."""
 _FUNDS = Meaning(InsufficientFunds)
 _INVALID = Meaning(InvalidOrder)
 _NO_ORDER = Meaning(OrderNotFound)
@@ -59,16 +64,16 @@ SPOT: Mapping[str, Meaning] = {
     "ESession:Invalid session": _STALE,
     "EAuth:": _AUTHENTICATION,
     "EAuth:Account temporary disabled": _DENIED,
-    "EAuth:Rate limit exceeded": _LIMITED,
-    "EAuth:Too many requests": _LIMITED,
+    "EAuth:Rate limit exceeded": _KEY_LIMITED,
+    "EAuth:Too many requests": _KEY_LIMITED,
     "EGeneral:Permission denied": _DENIED,
     "EAPI:Permission denied": _DENIED,
     "EAccount:Invalid permissions": _DENIED,
     "ETrade:User Locked": _DENIED,
-    "EGeneral:Temporary lockout": _LIMITED,
-    "EAPI:Rate limit exceeded": _LIMITED,
-    "EOrder:Rate limit exceeded": _LIMITED,
-    "EOrder:Domain rate limit exceeded": _LIMITED,
+    "EGeneral:Temporary lockout": _KEY_LIMITED,
+    "EAPI:Rate limit exceeded": _KEY_LIMITED,
+    "EOrder:Rate limit exceeded": _PAIR_LIMITED,
+    "EOrder:Domain rate limit exceeded": _PAIR_LIMITED,
     "EGeneral:Too many requests": _LIMITED,
     "EService:Throttled": _LIMITED,
     "EOrder:Insufficient funds": _FUNDS,
@@ -117,7 +122,7 @@ DERIVATIVES: Mapping[str, Meaning] = {
     "nonceDuplicate": _STALE,
     "accountInactive": _AUTHENTICATION,
     "invalidAccount": _AUTHENTICATION,
-    "apiLimitExceeded": _LIMITED,
+    "apiLimitExceeded": _KEY_LIMITED,
     "insufficientFunds": _FUNDS,
     "insufficientAvailableFunds": _FUNDS,
     "INSUFFICIENT_MARGIN": _FUNDS,
