@@ -13,12 +13,25 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from astra.models.accounts import AccountEvent, AccountStatus, Balance, Position
+from astra.models.markets import ContractType, Market
 from astra.models.orders import Fill, MarginMode, Order, OrderStatus, OrderType, PositionSide
 from astra.models.trades import Side
+from astra.symbols import AssetType
 from astra.trading import account as account_module
 from astra.trading.account import AccountState, Snapshot
+from astra.trading.native import NetSides
 
 MARKET = "TOY-PERP-BTC-USDT"
+CONTRACTS = Market(
+    symbol=MARKET,
+    asset_type=AssetType.PERP,
+    base_asset="BTC",
+    quote_asset="USDT",
+    native_symbol="BTC",
+    product="perp",
+    contract_size=Decimal("0.01"),
+    contract_type=ContractType.LINEAR,
+)
 ZERO = Decimal(0)
 
 
@@ -409,6 +422,50 @@ class Consumer:
     @property
     def held(self) -> Decimal:
         return self.positions.get(PositionSide.LONG, ZERO) - self.positions.get(PositionSide.SHORT, ZERO)
+
+
+def sizes(state: AccountState) -> dict[tuple[str, str | None], Decimal | None]:
+    held = [event for event in state.current() if isinstance(event, Position)]
+    return {(one.side.value, one.margin_mode and one.margin_mode.value): one.quantity for one in held}
+
+
+def test_positions_of_both_margin_modes_in_one_market_stand_side_by_side() -> None:
+    """Where orders say their margin mode, an account may hold one of each: the end of one is not that of the other."""
+    state = AccountState()
+    begun(state, positions=[position(500, margin_mode="CROSS"), position(20, margin_mode="ISOLATED")])
+    assert sizes(state) == {("LONG", "CROSS"): 500, ("LONG", "ISOLATED"): 20}
+    state.apply(position(0, margin_mode="ISOLATED"))
+    assert sizes(state) == {("LONG", "CROSS"): 500}
+    state.apply(position(0, "SHORT", margin_mode="ISOLATED"))
+    state.apply(position(7, "SHORT", margin_mode="ISOLATED"))
+    assert sizes(state) == {("LONG", "CROSS"): 500, ("SHORT", "ISOLATED"): 7}
+    assert state.moved([position(500, margin_mode="CROSS"), position(7, "SHORT", margin_mode="ISOLATED")]) == []
+    (closed,) = state.reconcile(
+        Snapshot(since=0, orders=(), balances=(), positions=[position(500, margin_mode="CROSS")])
+    )
+    assert (closed.side, closed.margin_mode, closed.quantity) == ("SHORT", "ISOLATED", 0)
+
+
+def test_a_position_whose_margin_mode_is_left_out_is_the_one_that_there_is() -> None:
+    state = AccountState()
+    state.apply(position(3))
+    begun(state, positions=[position(3, margin_mode="CROSS")])
+    assert sizes(state) == {("LONG", "CROSS"): 3}
+    state.apply(position(4))
+    assert sizes(state) == {("LONG", "CROSS"): 4}
+    state.apply(position(0))
+    assert sizes(state) == {}
+
+
+def test_the_side_of_a_net_position_is_kept_for_each_margin_mode() -> None:
+    sides = NetSides()
+    assert len(list(sides.closed(CONTRACTS, Decimal(5), MarginMode.CROSS))) == 1
+    assert [one.side for one in sides.closed(CONTRACTS, Decimal(-3), MarginMode.ISOLATED)] == ["LONG"]
+    assert list(sides.closed(CONTRACTS, Decimal(6), MarginMode.CROSS)) == []
+    (closed,) = sides.closed(CONTRACTS, Decimal(0), MarginMode.ISOLATED)
+    assert (closed.side, closed.margin_mode, closed.contracts) == ("SHORT", "ISOLATED", 0)
+    (closed,) = sides.closed(CONTRACTS, Decimal(-1), MarginMode.CROSS)
+    assert (closed.side, closed.margin_mode) == ("LONG", "CROSS")
 
 
 class AnyHistory(RuleBasedStateMachine):

@@ -11,7 +11,7 @@ import msgspec
 from astra.models.accounts import AccountEvent
 from astra.models.trades import Side
 from astra.streams.feed import Payload
-from astra.trading.native import NetSides
+from astra.trading.native import NetSides, margin_mode
 from astra_htx.feed.accounts import NotificationSession
 from astra_htx.trading import coin_rows, linear_rows
 
@@ -73,7 +73,7 @@ class LinearSession(NotificationSession):
         if market is None:
             return
         if row.is_net:
-            yield from self._sides.closed(market, row.size)
+            yield from self._sides.closed(market, row.size, margin_mode(row.margin_mode))
             if not row.size:
                 return
         yield row.position(market)

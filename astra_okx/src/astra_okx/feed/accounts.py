@@ -15,7 +15,7 @@ from astra.models.credentials import ApiKey
 from astra.rest import Recent
 from astra.streams.accounts import LoginSession, MarketOf
 from astra.streams.feed import AccountInput, Channel, Endpoint, Frame, Outlet, Payload, Ticket
-from astra.trading.native import NetSides
+from astra.trading.native import NetSides, margin_mode
 from astra_okx.errors import CODES
 from astra_okx.feed.markets import RESTARTS, Notice, Subject, decode_notice
 from astra_okx.signing import login
@@ -199,7 +199,7 @@ class TradingSession(OkxAccountSession):
             if market is None:
                 continue
             if row.is_net:
-                yield from self._sides.closed(market, row.size)
+                yield from self._sides.closed(market, row.size, margin_mode(row.mgn_mode))
                 if not row.size:
                     continue
             yield row.position(market)

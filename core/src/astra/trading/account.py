@@ -23,7 +23,7 @@ from decimal import Decimal
 import msgspec
 
 from astra.models.accounts import AccountEvent, AccountStatus, Balance, Position
-from astra.models.orders import Fill, Order, OrderStatus, PositionSide
+from astra.models.orders import Fill, MarginMode, Order, OrderStatus, PositionSide
 
 DONE_KEPT = 10_000
 """Orders that are done are remembered up to so many, so that late words do not bring them back."""
@@ -35,6 +35,7 @@ ZERO = Decimal(0)
 FillKey = Callable[[Fill], Hashable]
 OrderKey = tuple[str, str]
 """(market, client order id), or the venue's id where there is no other."""
+PositionKey = tuple[str, PositionSide, MarginMode | None]
 _RANK = {OrderStatus.UNKNOWN: 0, OrderStatus.NEW: 1, OrderStatus.PARTIALLY_FILLED: 2}
 
 
@@ -95,7 +96,7 @@ class AccountState:
         self._early: OrderedDict[OrderKey, Decimal] = OrderedDict()
         self._uneven: dict[int, _Known] = {}
         self._balances: dict[tuple[str, str], Balance] = {}
-        self._positions: dict[tuple[str, PositionSide], Position] = {}
+        self._positions: dict[PositionKey, Position] = {}
         self._complete_from: int | None = None
         self._touched: dict[str, None] = {}
 
@@ -142,7 +143,7 @@ class AccountState:
 
     def moved(self, positions: Iterable[Position]) -> Sequence[str]:
         """The markets whose positions are not what is known: there were fills."""
-        now = {(position.market, position.side): position_size(position) for position in positions}
+        now = {self._held(position): position_size(position) for position in positions}
         before = {key: position_size(position) for key, position in self._positions.items()}
         return list(dict.fromkeys(key[0] for key in (*now, *before) if now.get(key, ZERO) != before.get(key, ZERO)))
 
@@ -174,7 +175,7 @@ class AccountState:
             if isinstance(event, Balance):
                 known = self._balances.get((event.wallet, event.asset))
             elif isinstance(event, Position):
-                known = self._positions.get((event.market, event.side))
+                known = self._positions.get(self._held(event))
             if slot is None or (last[slot] == number and not (known is not None and _holds(event, known))):
                 told.append(self.apply(event))
         return [event for event in told if event is not None]
@@ -214,7 +215,7 @@ class AccountState:
     def _with_closed(self, positions: Sequence[Position] | None) -> Sequence[Position]:
         if positions is None:
             return ()
-        there = {(position.market, position.side) for position in positions}
+        there = {self._held(position) for position in positions}
         return [*positions, *(_closed(known) for key, known in self._positions.items() if key not in there)]
 
     # -- orders -------------------------------------------------------------------------------------------------
@@ -349,8 +350,18 @@ class AccountState:
             self._balances.pop(key, None)
         return balance
 
+    def _held(self, position: Position) -> PositionKey:
+        """What the position is known as. A venue may keep one of each margin mode in a market, and may leave the mode
+        out where it has only one."""
+        key = (position.market, position.side, position.margin_mode)
+        if key in self._positions:
+            return key
+        others: Sequence[MarginMode | None] = [None] if position.margin_mode is not None else list(MarginMode)
+        alike = [(*key[:2], mode) for mode in others]
+        return next((one for one in alike if one in self._positions), key)
+
     def _position(self, position: Position) -> Position | None:
-        key = (position.market, position.side)
+        key = self._held(position)
         known = self._positions.get(key)
         if known is not None:
             # Settings, which a stream's events may leave out and which a trade does not change.
@@ -361,10 +372,9 @@ class AccountState:
         size = position_size(position)
         if known == position or (known is None and size == 0):
             return None
-        if size == 0:
-            self._positions.pop(key, None)
-        else:
-            self._positions[key] = position
+        self._positions.pop(key, None)
+        if size != 0:
+            self._positions[position.market, position.side, position.margin_mode] = position
         return position
 
 
@@ -372,7 +382,7 @@ def _slot(event: AccountEvent) -> Hashable | None:
     """What a balance or position is the full value of."""
     if isinstance(event, Balance):
         return event.wallet, event.asset
-    return (event.market, event.side) if isinstance(event, Position) else None
+    return (event.market, event.side, event.margin_mode) if isinstance(event, Position) else None
 
 
 def _key(order: Order) -> OrderKey:

@@ -213,14 +213,16 @@ class NetSides:
     as closed on the side that it had."""
 
     def __init__(self) -> None:
-        self._sides: dict[str, PositionSide] = {}
+        self._sides: dict[tuple[str, MarginMode | None], PositionSide] = {}
 
-    def closed(self, market: Market, size: Decimal) -> Iterator[Position]:
-        """What `size` (signed, native) closes; before the first event of a market either side may have been held."""
-        known = self._sides.pop(market.symbol, None)
+    def closed(self, market: Market, size: Decimal, mode: MarginMode | None = None) -> Iterator[Position]:
+        """What `size` (signed, native) closes; before the first event of a market either side may have been held.
+        `mode`: of the position, where the venue keeps one of each mode in a market."""
+        key = (market.symbol, mode)
+        known = self._sides.pop(key, None)
         now = position_side("", size) if size else None
         if now is not None:
-            self._sides[market.symbol] = now
+            self._sides[key] = now
         for side in PositionSide:
             if side is not now and known in (side, None):
-                yield make_position(market, side, Decimal(0))
+                yield make_position(market, side, Decimal(0), margin_mode=mode)
