@@ -19,6 +19,7 @@ from astra.models.orders import Fill, Liquidity, MarginMode, Order, OrderStatus,
 from astra.models.trades import Trade
 from astra.streams.feed import Channel, Continuity, DataType, Endpoint, Seed, Session
 from astra.symbols import AssetType, OptionType
+from astra.trading.account import AccountState
 from astra_binance.feed.accounts import FuturesAccountSession, OptionsAccountSession, SpotAccountSession
 from astra_binance.feed.endpoints import endpoint, listen_url
 from astra_binance.feed.markets import MarketSession
@@ -397,7 +398,10 @@ def account(product: str, outlet: Any, unknown: list[str] | None = None) -> tupl
         return found
 
     if product == "spot":
-        return SpotAccountSession(kind, outlet, None, market_of, signer, lambda: outlet.sent.append("clock")), channel
+        told = outlet.sent.append
+        return SpotAccountSession(
+            kind, outlet, None, market_of, signer, lambda: told("clock"), lambda *limit: told(limit)
+        ), channel
     session = OptionsAccountSession if product == "options" else FuturesAccountSession
     return session(kind, outlet, None, market_of), channel
 
@@ -432,8 +436,20 @@ def test_a_refused_spot_subscription_is_final_only_where_asking_again_is_useless
     push(session, {"id": request["id"], "status": status, "error": {"code": code, "msg": "no"}})
     assert [one for one, *_ in outlet.refusals] == ([channel] if final else [])
     assert len(outlet.reconnects) == (0 if final else 1)
-    assert outlet.sent == (["clock"] if code == -1021 else []), "a refused time stamp has the clock measured anew"
+    told = {-1021: ["clock"], -1003: [(429, "no", None)]}
+    assert outlet.sent == told.get(code, []), "a refused time stamp has the clock measured anew"
     assert outlet.acks == []
+
+
+@pytest.mark.parametrize("status", [429, 418])
+def test_a_limit_of_the_spot_subscription_is_told_with_the_time_when_it_ends(outlet: Any, status: int) -> None:
+    session, _, request = spot_account(outlet)
+    data = {"serverTime": NOW, "retryAfter": NOW + 600_000}
+    error = {"code": -1003, "msg": "Too much request weight used.", "data": data}
+    push(session, {"id": request["id"], "status": status, "error": error})
+    assert outlet.sent == [(status, "Too much request weight used.", NOW + 600_000)]
+    assert len(outlet.reconnects) == 1
+    assert outlet.refusals == []
 
 
 def test_being_subscribed_already_is_good_enough(outlet: Any) -> None:
@@ -445,7 +461,9 @@ def test_being_subscribed_already_is_good_enough(outlet: Any) -> None:
 def test_an_account_without_a_spot_key_is_told_so(outlet: Any) -> None:
     futures_only = Credentials(exchange="BINANCE", keys={"usdm": CREDENTIALS.keys["default"]})
     channel = Channel(DataType.ACCOUNT, "spot", credentials=futures_only)
-    session = SpotAccountSession(endpoint(channel, SETTINGS), outlet, None, KNOWN.get, signer, lambda: None)
+    session = SpotAccountSession(
+        endpoint(channel, SETTINGS), outlet, None, KNOWN.get, signer, lambda: None, lambda *limit: None
+    )
     assert list(session.subscribe([channel], NOW)) == []
     assert "no API key for spot" in outlet.refusals[0][1]
 
@@ -662,6 +680,70 @@ def test_conditional_orders_end_as_their_real_order_does(
     push(session, {"e": "ALGO_UPDATE", "T": 2, "E": 2, "o": algo})
     (order,) = outlet.inputs[channel].account_events
     assert (order.status, order.type) == (expected, OrderType.STOP_MARKET)
+
+
+def algo_update(status: str, time: int, **more: Any) -> dict[str, Any]:
+    fields = {
+        "caid": "mine", "aid": 88, "at": "CONDITIONAL", "o": "STOP", "s": "BTCUSDT", "S": "SELL", "ps": "BOTH",
+        "f": "GTC", "q": "2", "X": status, "ai": "", "ap": "0", "aq": "0", "act": "0", "tp": "12", "p": "10", "R": True,
+    }  # fmt: skip
+    return {"e": "ALGO_UPDATE", "E": time, "T": time, "o": {**fields, **more}}
+
+
+ENTERED = {"ai": "5", "act": "LIMIT"}
+
+
+@pytest.mark.parametrize("original", ["LIMIT", "STOP"])
+def test_a_triggered_order_keeps_the_id_and_the_type_of_what_it_became(outlet: Any, original: str) -> None:
+    session, channel = futures(outlet)
+    push(session, algo_update("NEW", 1))
+    push(session, algo_update("TRIGGERING", 2))
+    push(session, order_update(T=3, ot=original))
+    push(session, algo_update("TRIGGERED", 4, **ENTERED))
+    push(session, order_update(T=5, ot=original, x="CANCELED", X="CANCELED"))
+    push(session, algo_update("FINISHED", 6, **ENTERED))
+    state = AccountState()
+    events = outlet.inputs[channel].account_events
+    assert [event.id for event in events] == ["algo:88", "algo:88", "5", "5", "5", "5"]
+    now = OrderType.LIMIT if original == "LIMIT" else OrderType.STOP_LIMIT
+    waiting = ("algo:88", OrderType.STOP_LIMIT)
+    seen = []
+    for event in events:
+        state.apply(event)
+        (known,) = [state.order(event.market, "mine")]
+        seen.append((known.id, known.type))
+        assert known.stop_price == Decimal(12)
+    assert seen == [waiting, waiting, ("5", now), ("5", now), ("5", now), ("5", now)]
+    assert state.open_orders() == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "price", "real", "expected"),
+    [
+        ("STOP", "10", "LIMIT", OrderType.LIMIT),
+        ("STOP", "10", "0", OrderType.LIMIT),
+        ("STOP_MARKET", "0", "MARKET", OrderType.MARKET),
+        ("TAKE_PROFIT_MARKET", "0", "", OrderType.MARKET),
+        ("TAKE_PROFIT", "10", None, OrderType.LIMIT),
+    ],
+)
+def test_a_triggered_order_that_was_not_reported_yet_is_of_its_real_type(
+    outlet: Any, kind: str, price: str, real: str | None, expected: OrderType
+) -> None:
+    session, channel = futures(outlet)
+    push(session, algo_update("TRIGGERED", 4, o=kind, p=price, ai="5", act=real))
+    (order,) = outlet.inputs[channel].account_events
+    assert (order.id, order.type, order.client_order_id) == ("5", expected, "mine")
+
+
+@pytest.mark.parametrize("nothing", ["", "0", 0, None])
+def test_an_order_that_waits_has_the_id_of_a_conditional_one_however_that_is_written(
+    outlet: Any, nothing: str | int | None
+) -> None:
+    session, channel = futures(outlet)
+    push(session, algo_update("NEW", 1, ai=nothing, act=None))
+    (order,) = outlet.inputs[channel].account_events
+    assert (order.id, order.type) == ("algo:88", OrderType.STOP_LIMIT)
 
 
 def test_events_that_are_not_used_are_passed_over(outlet: Any) -> None:

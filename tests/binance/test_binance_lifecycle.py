@@ -136,6 +136,26 @@ async def test_conditional_orders_live_in_their_own_id_space(desk: Desk, product
     assert await astra.list_orders(market.symbol) == []
 
 
+@pytest.mark.parametrize("product", ["usdm", "coinm"])
+async def test_a_triggered_order_that_rests_is_listed_once_and_canceled_by_its_first_ids(
+    desk: Desk, product: str
+) -> None:
+    astra, market = desk.astra, desk.markets[product]
+    low, (_, ask) = await desk.away(market), await desk.top(market)
+    stop = bid(market, 2, type="STOP_LIMIT", stop_price=ask, price=low)
+    placed = await astra.place_order(market.symbol, stop)
+    await astra.place_order(market.symbol, bid(market, 1, price=ask, time_in_force="IOC"))
+    (listed,) = await astra.list_orders(market.symbol)
+    assert (listed.client_order_id, listed.price) == (placed.client_order_id, low)
+    assert listed.id != placed.id
+    # COIN-M finds a conditional order by its first id while it waits only.
+    ref = {"id": placed.id} if product == "usdm" else {"client_order_id": placed.client_order_id}
+    assert (await astra.get_order(market.symbol, **ref)).id == listed.id
+    canceled = await astra.cancel_order(market.symbol, **ref)
+    assert (canceled.id, canceled.status) == (listed.id, OrderStatus.CANCELED)
+    assert await astra.list_orders(market.symbol) == []
+
+
 async def test_amendments_keep_what_each_family_promises(desk: Desk) -> None:
     for product in ("spot", "usdm", "coinm"):
         market = desk.markets[product]

@@ -39,7 +39,8 @@ from astra.models.orders import (
     PositionSide,
     TimeInForce,
 )
-from astra.streams.feed import Channel, DataType
+from astra.streams.feed import Channel, DataType, Endpoint, Ticket
+from astra.testing.played import RecordingOutlet
 from astra_binance.settings import BinanceOrderOptions
 from astra_binance.trading.terms import time_in_force
 
@@ -435,6 +436,85 @@ async def test_a_429_stops_the_family_s_traffic_for_as_long_as_the_venue_says(pl
     await played.venue.place_order(await played.market(SPOT), limit(), played.credentials)
 
 
+def limited_stream(played: Any, status: int, message: str, **data: int) -> Endpoint:
+    """The endpoint of the Spot account's stream, whose subscription was refused so."""
+    outlet = RecordingOutlet()
+    channel = Channel(DataType.ACCOUNT, "spot", credentials=played.credentials)
+    kind: Endpoint = played.venue.feed.endpoint(channel)
+    session = played.venue.feed.session(kind, outlet, Ticket())
+    (frame,) = session.subscribe([channel], played.venue.venue_now_ms())
+    error = {"code": -1003, "msg": message, **({"data": data} if data else {})}
+    session.received(json.dumps({"id": json.loads(frame)["id"], "status": status, "error": error}).encode(), 0)
+    assert [overlap for _, overlap in outlet.reconnects] == [False]
+    return kind
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "named", "pause_s"),
+    [
+        (418, "banned", True, 600.0),
+        (429, "too much", True, 600.0),
+        (418, "Way too much request weight used; IP banned until {until}.", False, 600.0),
+        (418, "banned", False, 60.0),
+    ],
+)
+async def test_a_limit_of_the_spot_account_s_stream_holds_back_dials_and_requests_until_its_end(
+    played: Any, status: int, message: str, named: bool, pause_s: float
+) -> None:
+    market = await played.market(SPOT)
+    await played.venue.rest["spot"].clock.refresh()
+    until = played.venue.venue_now_ms() + 600_000
+    data = {"serverTime": until - 600_000, "retryAfter": until} if named else {}
+    kind = limited_stream(played, status, message.format(until=until), **data)
+    assert played.venue.rate_limiters["spot"].paused_s == pytest.approx(pause_s, abs=0.01)
+    before = len(played.http.requests)
+    with pytest.raises(RateLimited) as caught:
+        await played.venue.tickets.obtain(kind)
+    assert caught.value.retry_after == pytest.approx(pause_s, abs=0.01)
+    with pytest.raises(RateLimited):
+        await played.venue.place_order(market, limit(), played.credentials)
+    assert len(played.http.requests) == before
+    await played.clock.advance(pause_s)
+    await played.venue.tickets.obtain(kind)
+
+
+@pytest.mark.parametrize("ahead_ms", [None, -1000, 5000])
+async def test_a_short_limit_of_the_spot_account_s_stream_is_waited_for_before_the_next_dial(
+    played: Any, ahead_ms: int | None
+) -> None:
+    """Five seconds where the venue names no time that is still to come."""
+    await played.market(SPOT)
+    await played.venue.rest["spot"].clock.refresh()
+    data = {} if ahead_ms is None else {"retryAfter": played.venue.venue_now_ms() + ahead_ms}
+    kind = limited_stream(played, 429, "too much", **data)
+    obtained = []
+
+    async def obtain() -> None:
+        obtained.append(await played.venue.tickets.obtain(kind))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(obtain)
+        await played.clock.advance(4.9)
+        assert obtained == []
+        await played.clock.advance(0.2)
+    assert len(obtained) == 1
+
+
+async def test_a_dial_of_the_spot_account_s_stream_is_charged_what_the_venue_counts(played: Any) -> None:
+    """The connection weighs 2, its subscription 2."""
+    await played.market(SPOT)
+    await played.venue.rest["spot"].clock.refresh()
+
+    def used() -> float:
+        reports = played.venue.rate_limiters["spot"].report()
+        return next(float(report.used) for report in reports if report.name == "request_weight-1m")
+
+    before = used()
+    channel = Channel(DataType.ACCOUNT, "spot", credentials=played.credentials)
+    await played.venue.tickets.obtain(played.venue.feed.endpoint(channel))
+    assert used() == before + 4
+
+
 async def test_used_weight_and_order_counts_are_taken_from_the_headers(played: Any) -> None:
     played.http.answer("POST", "/api/v3/order", spot_order(), x_mbx_used_weight_1m="900", x_mbx_order_count_10s="31")
     await played.venue.place_order(await played.market(SPOT), limit(), played.credentials)
@@ -512,6 +592,73 @@ async def test_conditional_orders_are_resolved_too(played: Any) -> None:
     assert sent(played, "GET", "/fapi/v1/algoOrder") == {"clientAlgoId": "my:order/1"}
 
 
+async def lost_stop(played: Any, symbol: str, path: str) -> int:
+    """A conditional order under the id whose placement is not answered; when it was sent."""
+    since: int = played.clock.wall_ns() // 1_000_000
+    amount = {"quantity": None, "contracts": "2"} if symbol == COINM else {}
+    order = sell("STOP_MARKET", stop_price="40000", client_order_id="my:order/1", **amount)
+    played.http.lose("POST", path)
+    with pytest.raises(OrderOutcomeUnknown):
+        await played.venue.place_order(await played.market(symbol), order, played.credentials)
+    return since
+
+
+async def test_a_lost_conditional_order_is_looked_for_in_its_own_id_space(played: Any) -> None:
+    """An ordinary order may have had the client id before: it says nothing of the conditional one."""
+    since = await lost_stop(played, USDM, "/fapi/v1/algoOrder")
+    played.http.answer("GET", "/fapi/v1/order", futures_order(status="FILLED", time=since - 3_600_000))
+    played.http.answer("GET", "/fapi/v1/algoOrder", algo_order(clientAlgoId="my:order/1", createTime=since + 900))
+    await played.clock.advance(8.0)
+    order = await resolved(played, USDM, since)
+    assert (order.id, order.status) == ("algo:88", OrderStatus.NEW)
+    assert played.http.asked("GET", "/fapi/v1/order") == []
+
+
+async def test_a_lost_conditional_order_that_was_triggered_is_its_real_order(played: Any) -> None:
+    since = await lost_stop(played, USDM, "/fapi/v1/algoOrder")
+    algo = algo_order(clientAlgoId="my:order/1", createTime=since + 900, algoStatus="FINISHED", actualOrderId="302")
+    played.http.answer("GET", "/fapi/v1/algoOrder", algo)
+    played.http.answer("GET", "/fapi/v1/order", futures_order(status="FILLED", executedQty="2", time=since + 5000))
+    order = await resolved(played, USDM, since)
+    assert (order.id, order.client_order_id, order.status) == ("302", "my:order/1", OrderStatus.FILLED)
+    assert sent(played, "GET", "/fapi/v1/order") == {"symbol": "BTCUSDT", "orderId": "302"}
+
+
+async def test_a_conditional_order_that_its_own_id_space_denies_was_not_placed(played: Any) -> None:
+    since = await lost_stop(played, USDM, "/fapi/v1/algoOrder")
+    played.http.answer("GET", "/fapi/v1/algoOrder", NOT_FOUND, status=400)
+    assert await resolved(played, USDM, since) is True
+    await played.clock.advance(8.0)
+    assert await resolved(played, USDM, since) is False
+
+
+@pytest.mark.parametrize("status", ["FILLED", "NEW"])
+async def test_an_order_of_another_process_is_denied_only_by_both_id_spaces(played: Any, status: str) -> None:
+    since = played.clock.wall_ns() // 1_000_000 - 600_000
+    played.http.answer("GET", "/fapi/v1/order", futures_order(status=status, time=since - 3_600_000))
+    played.http.answer("GET", "/fapi/v1/algoOrder", algo_order(clientAlgoId="my:order/1", createTime=since + 1900))
+    assert (await resolved(played, USDM, since)).id == "algo:88"
+    played.http.answers.pop(("GET", "/fapi/v1/algoOrder"))
+    played.http.answer("GET", "/fapi/v1/algoOrder", NOT_FOUND, status=400)
+    assert await resolved(played, USDM, since) is False
+
+
+async def test_a_coin_margined_order_of_another_process_that_is_not_found_stays_unknown(played: Any) -> None:
+    """It may have been a conditional one, which the venue shows while it is open only."""
+    played.http.answer("GET", "/dapi/v1/order", NOT_FOUND, status=400)
+    played.http.answer("GET", "/dapi/v1/openAlgoOrders", [])
+    assert await resolved(played, COINM, played.clock.wall_ns() // 1_000_000 - 600_000) is True
+
+
+async def test_a_lost_coin_margined_order_that_was_triggered_is_the_ordinary_one_of_its_client_id(played: Any) -> None:
+    since = await lost_stop(played, COINM, "/dapi/v1/algoOrder")
+    played.http.answer("GET", "/dapi/v1/openAlgoOrders", [])
+    played.http.answer("GET", "/dapi/v1/order", futures_order(symbol="BTCUSD_PERP", time=since + 5000))
+    assert (await resolved(played, COINM, since)).id == "302"
+    paths = [request.url.path for request in played.http.requests[-2:]]
+    assert paths == ["/dapi/v1/openAlgoOrders", "/dapi/v1/order"], "it is in one of them at any time"
+
+
 async def test_a_conditional_coin_margined_order_that_is_not_open_stays_unknown(played: Any) -> None:
     """COIN-M lists open conditional orders only: one that was triggered meanwhile cannot be told from none."""
     market = await played.market(COINM)
@@ -566,6 +713,170 @@ async def test_an_algo_id_never_reaches_the_endpoint_of_ordinary_orders(played: 
     assert order.id == "algo:88"
     assert sent(played, "GET", "/fapi/v1/algoOrder") == {"algoId": "88"}
     assert played.http.asked("GET", "/fapi/v1/order") == []
+
+
+async def by_client_id(played: Any, symbol: str = USDM) -> Any:
+    ref = OrderRef(client_order_id="c1")
+    return await played.venue.get_order(await played.market(symbol), ref, played.credentials)
+
+
+async def test_of_two_orders_under_one_client_id_the_open_one_is_meant(played: Any) -> None:
+    """Ordinary and conditional orders have id spaces of their own, and ids may be used again once an order is done."""
+    done = futures_order(clientOrderId="c1", status="FILLED", executedQty="2", time=1700000009000)
+    played.http.answer("GET", "/fapi/v1/order", done)
+    played.http.answer("GET", "/fapi/v1/algoOrder", algo_order())
+    assert (await by_client_id(played)).id == "algo:88"
+    played.http.answers.clear()
+    played.http.answer("GET", "/fapi/v1/order", futures_order(clientOrderId="c1"))
+    before = len(played.http.requests)
+    assert (await by_client_id(played)).id == "302"
+    assert len(played.http.requests) == before + 1, "an open one is enough"
+
+
+@pytest.mark.parametrize(("time", "found"), [(1700000009000, "302"), (1699990000000, "algo:88")])
+async def test_of_two_orders_that_are_done_the_newer_one_is_meant(played: Any, time: int, found: str) -> None:
+    played.http.answer("GET", "/fapi/v1/order", futures_order(clientOrderId="c1", status="CANCELED", time=time))
+    played.http.answer("GET", "/fapi/v1/algoOrder", algo_order(algoStatus="CANCELED"))
+    assert (await by_client_id(played)).id == found
+
+
+async def test_what_a_conditional_order_became_keeps_its_type_and_trigger(played: Any) -> None:
+    real = futures_order(clientOrderId="c1", type="MARKET", origType="MARKET", side="SELL", status="FILLED",
+                         executedQty="2", avgPrice="39990", time=1700000009000)  # fmt: skip
+    played.http.answer("GET", "/fapi/v1/order", real)
+    played.http.answer("GET", "/fapi/v1/algoOrder", algo_order(algoStatus="FINISHED", actualOrderId="302"))
+    order = await by_client_id(played)
+    assert (order.id, order.type, order.stop_price) == ("302", OrderType.STOP_MARKET, Decimal(40000))
+
+
+async def test_a_coin_margined_order_is_found_though_it_is_triggered_meanwhile(played: Any) -> None:
+    """Its conditional orders are listed while they are open only: they are looked at first."""
+    played.http.answer("GET", "/dapi/v1/openAlgoOrders", [algo_order(symbol="BTCUSD_PERP")])
+    played.http.answer("GET", "/dapi/v1/openAlgoOrders", [])
+    played.http.answer("GET", "/dapi/v1/order", futures_order(symbol="BTCUSD_PERP", clientOrderId="c1"))
+    assert [(await by_client_id(played, COINM)).id for _ in range(2)] == ["algo:88", "302"]
+
+
+async def test_an_algo_id_of_another_market_is_not_found_and_not_canceled(played: Any) -> None:
+    played.http.answer("GET", "/fapi/v1/algoOrder", algo_order())
+    played.http.answer("DELETE", "/fapi/v1/algoOrder", {"algoId": 88, "code": "200", "msg": "success"})
+    played.http.answer("DELETE", "/fapi/v1/order", {"code": -2011, "msg": "Unknown order sent."}, status=400)
+    other = await played.market("BINANCE-PERP-ETH-USDT")
+    for ref in (OrderRef(id="algo:88"), OrderRef(client_order_id="c1")):
+        with pytest.raises(OrderNotFound):
+            await played.venue.cancel_order(other, ref, played.credentials)
+    with pytest.raises(OrderNotFound, match="BTCUSDT"):
+        await played.venue.get_order(other, OrderRef(id="algo:88"), played.credentials)
+    assert played.http.asked("DELETE", "/fapi/v1/algoOrder") == []
+
+
+GONE = {"code": -2011, "msg": "Unknown order sent."}
+
+
+def stop_limit(**more: Any) -> dict[str, Any]:
+    return algo_order(orderType="STOP", price="39000", **more)
+
+
+def triggered(**more: Any) -> dict[str, Any]:
+    return stop_limit(algoStatus="TRIGGERED", actualOrderId="302", **more)
+
+
+def real_order(**more: Any) -> dict[str, Any]:
+    return futures_order(side="SELL", price="39000", clientOrderId="c1", **more)
+
+
+async def canceled(played: Any, symbol: str = USDM, **ref: str) -> Any:
+    wanted = OrderRef.model_validate(ref or {"id": "algo:88"})
+    return await played.venue.cancel_order(await played.market(symbol), wanted, played.credentials)
+
+
+@pytest.mark.parametrize("ref", [{"id": "algo:88"}, {"client_order_id": "c1"}])
+async def test_a_triggered_order_is_canceled_by_the_ids_that_it_had_before(played: Any, ref: dict[str, str]) -> None:
+    played.http.answer("GET", "/fapi/v1/algoOrder", triggered())
+    if "client_order_id" in ref:
+        played.http.answer("DELETE", "/fapi/v1/order", GONE, status=400)  # the real order may have another one
+    played.http.answer("DELETE", "/fapi/v1/order", real_order(status="CANCELED"))
+    order = await canceled(played, **ref)
+    assert sent(played, "DELETE", "/fapi/v1/order") == {"symbol": "BTCUSDT", "orderId": "302"}
+    assert played.http.asked("DELETE", "/fapi/v1/algoOrder") == []
+    assert (order.id, order.client_order_id, order.status) == ("302", "c1", OrderStatus.CANCELED)
+    assert (order.type, order.stop_price) == (OrderType.STOP_LIMIT, Decimal(40000))
+
+
+async def test_an_order_that_is_triggered_while_it_is_canceled_is_followed(played: Any) -> None:
+    played.http.answer("GET", "/fapi/v1/algoOrder", stop_limit())
+    played.http.answer("GET", "/fapi/v1/algoOrder", triggered())
+    played.http.answer("DELETE", "/fapi/v1/algoOrder", GONE, status=400)
+    played.http.answer("DELETE", "/fapi/v1/order", real_order(status="CANCELED"))
+    order = await canceled(played)
+    assert sent(played, "DELETE", "/fapi/v1/order") == {"symbol": "BTCUSDT", "orderId": "302"}
+    assert (order.id, order.status) == ("302", OrderStatus.CANCELED)
+    assert len(played.http.asked("DELETE", "/fapi/v1/algoOrder")) == 1
+
+
+async def test_an_order_that_was_done_while_it_was_canceled_is_not_found(played: Any) -> None:
+    played.http.answer("GET", "/fapi/v1/algoOrder", stop_limit())
+    played.http.answer("GET", "/fapi/v1/algoOrder", stop_limit(algoStatus="CANCELED"))
+    played.http.answer("DELETE", "/fapi/v1/algoOrder", GONE, status=400)
+    with pytest.raises(OrderNotFound, match="Unknown order sent"):
+        await canceled(played)
+
+
+async def test_an_order_on_its_way_to_the_book_is_not_called_gone(played: Any) -> None:
+    """Its trigger was met, its real order has no id yet: it lives, and was not canceled."""
+    played.http.answer("GET", "/fapi/v1/algoOrder", stop_limit(algoStatus="TRIGGERING"))
+    played.http.answer("DELETE", "/fapi/v1/algoOrder", GONE, status=400)
+    with pytest.raises(VenueUnavailable, match="being triggered") as caught:
+        await canceled(played)
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize("path", ["/fapi/v1/algoOrder", "/fapi/v1/order"])
+async def test_a_cancel_whose_answer_is_lost_is_not_followed_by_another(played: Any, path: str) -> None:
+    played.http.answer("GET", "/fapi/v1/algoOrder", stop_limit() if path.endswith("algoOrder") else triggered())
+    played.http.lose("DELETE", path)
+    with pytest.raises(OrderOutcomeUnknown):
+        await canceled(played)
+    assert [request.url.path for request in played.http.requests if request.method == "DELETE"] == [path]
+
+
+async def test_a_coin_margined_order_that_is_triggered_while_it_is_canceled_is_followed_by_its_client_id(
+    played: Any,
+) -> None:
+    in_coinm = {"symbol": "BTCUSD_PERP"}
+    played.http.answer("GET", "/dapi/v1/openAlgoOrders", [stop_limit(**in_coinm)])
+    played.http.answer("GET", "/dapi/v1/openAlgoOrders", [])
+    played.http.answer("DELETE", "/dapi/v1/algoOrder", GONE, status=400)
+    played.http.answer("GET", "/dapi/v1/order", real_order(time=1700000009000, **in_coinm))
+    played.http.answer("DELETE", "/dapi/v1/order", real_order(status="CANCELED", **in_coinm))
+    order = await canceled(played, COINM)
+    assert sent(played, "GET", "/dapi/v1/order") == {"symbol": "BTCUSD_PERP", "origClientOrderId": "c1"}
+    assert sent(played, "DELETE", "/dapi/v1/order") == {"symbol": "BTCUSD_PERP", "orderId": "302"}
+    assert (order.id, order.status) == ("302", OrderStatus.CANCELED)
+
+
+@pytest.mark.parametrize("other", [{"side": "BUY"}, {"time": 1600000000000}])
+async def test_an_ordinary_order_that_merely_shares_the_client_id_is_left_alone(
+    played: Any, other: dict[str, Any]
+) -> None:
+    in_coinm = {"symbol": "BTCUSD_PERP"}
+    played.http.answer("GET", "/dapi/v1/openAlgoOrders", [stop_limit(**in_coinm)])
+    played.http.answer("GET", "/dapi/v1/openAlgoOrders", [])
+    played.http.answer("DELETE", "/dapi/v1/algoOrder", GONE, status=400)
+    row = {"side": "SELL", "time": 1700000009000, "clientOrderId": "c1", **in_coinm, **other}
+    played.http.answer("GET", "/dapi/v1/order", futures_order(**row))
+    with pytest.raises(OrderNotFound, match="Unknown order sent"):
+        await canceled(played, COINM)
+    assert played.http.asked("DELETE", "/dapi/v1/order") == []
+
+
+async def test_a_coin_margined_order_that_is_triggered_between_two_cancels_by_client_id_is_canceled(
+    played: Any,
+) -> None:
+    played.http.answer("DELETE", "/dapi/v1/order", GONE, status=400)
+    played.http.answer("DELETE", "/dapi/v1/order", real_order(status="CANCELED", symbol="BTCUSD_PERP"))
+    played.http.answer("GET", "/dapi/v1/openAlgoOrders", [])
+    assert (await canceled(played, COINM, client_order_id="c1")).status is OrderStatus.CANCELED
 
 
 async def test_a_spot_cancel_answers_with_the_order_s_own_client_id(played: Any, recordings: Any) -> None:
@@ -796,6 +1107,44 @@ async def test_a_batch_that_cannot_be_sent_whole_is_not_sent_at_all(played: Any)
     assert len(played.http.requests) == before
 
 
+@pytest.mark.parametrize("bad", ["abc", "algo:x"])
+async def test_a_batch_of_cancels_with_an_impossible_id_cancels_nothing(played: Any, bad: str) -> None:
+    market = await played.market(USDM)
+    refs = [*(OrderRef(id=str(n)) for n in range(10)), OrderRef(client_order_id="c1"), OrderRef(id=bad)]
+    before = len(played.http.requests)
+    with pytest.raises(BadRequest, match="whole numbers"):
+        await played.venue.cancel_orders([(market, ref) for ref in refs], played.credentials)
+    assert len(played.http.requests) == before
+
+
+async def test_an_impossible_id_of_an_option_stops_its_batch_of_cancels_too(played: Any) -> None:
+    market = await played.market(OPTION)
+    refs = [*(OrderRef(id=str(n)) for n in range(10)), OrderRef(id="abc")]
+    before = len(played.http.requests)
+    with pytest.raises(BadRequest, match="whole numbers"):
+        await played.venue.cancel_orders([(market, ref) for ref in refs], played.credentials)
+    assert len(played.http.requests) == before
+
+
+async def test_orders_of_a_batch_are_created_when_they_are_placed_not_when_they_are_canceled(played: Any) -> None:
+    market = await played.market(USDM)
+    played.http.answer("POST", "/fapi/v1/batchOrders", [futures_order(clientOrderId="c0")])
+    played.http.answer("DELETE", "/fapi/v1/batchOrders", [futures_order(status="CANCELED", updateTime=1700000900000)])
+    (placed,) = await played.venue.place_orders([(market, batch(1)[0])], played.credentials)
+    (canceled,) = await played.venue.cancel_orders([(market, OrderRef(id="302"))], played.credentials)
+    assert (placed.created_time, placed.updated_time) == (1700000000500, 1700000000500)
+    assert (canceled.created_time, canceled.updated_time) == (None, 1700000900000)
+
+
+async def test_a_triggered_order_in_a_batch_of_cancels_is_canceled_as_what_it_became(played: Any) -> None:
+    played.http.answer("GET", "/fapi/v1/algoOrder", triggered())
+    played.http.answer("DELETE", "/fapi/v1/order", real_order(status="CANCELED"))
+    (order,) = await played.venue.cancel_orders(
+        [(await played.market(USDM), OrderRef(id="algo:88"))], played.credentials
+    )
+    assert (order.id, order.status) == ("302", OrderStatus.CANCELED)
+
+
 async def test_a_spot_cancel_all_lists_what_it_canceled(played: Any, recordings: Any) -> None:
     single = recordings.rest("spot-openOrders-cancelAll")["body"][0]
     listed = {"orderListId": 3, "contingencyType": "OCO", "orderReports": [{**single, "orderId": 12}]}
@@ -916,6 +1265,32 @@ async def test_open_orders_of_all_families_include_conditional_ones(played: Any)
         (COINM, "302"),
     ]
     assert orders[3].quantity == Decimal(3) * 100 / 50000
+
+
+async def open_ids(played: Any, *orders: dict[str, Any]) -> list[str | None]:
+    """The open orders of the market when `orders` were listed as conditional ones, and 302 as ordinary one after."""
+    market = await played.market(USDM)
+    played.http.answers.clear()
+    played.http.answer("GET", "/fapi/v1/openAlgoOrders", list(orders))
+    played.http.answer("GET", "/fapi/v1/openOrders", [real_order(time=1700000009000)])
+    return [order.id for order in await played.venue.list_orders(market, played.credentials)]
+
+
+async def test_an_order_that_is_triggered_while_open_ones_are_listed_is_listed_once(played: Any) -> None:
+    assert await open_ids(played, stop_limit()) == ["302"], "the conditional one has become the ordinary one"
+    paths = [request.url.path for request in played.http.requests[-2:]]
+    assert paths == ["/fapi/v1/openAlgoOrders", "/fapi/v1/openOrders"], "it is in one of them at any time"
+    assert await open_ids(played, triggered()) == ["302"]
+    assert await open_ids(played, triggered(clientAlgoId="c2", algoId=89)) == ["302"]
+
+
+async def test_a_conditional_order_that_merely_shares_a_client_id_is_listed(played: Any) -> None:
+    for other in ({"side": "BUY"}, {"createTime": 1700000009001}, {"clientAlgoId": "c2"}, {"symbol": "ETHUSDT"}):
+        assert await open_ids(played, stop_limit(**other)) == ["302", "algo:88"]
+
+
+async def test_a_triggered_order_that_is_not_among_the_ordinary_ones_is_done(played: Any) -> None:
+    assert await open_ids(played, stop_limit(algoStatus="TRIGGERED", actualOrderId="301")) == ["302"]
 
 
 async def test_orders_of_unlisted_markets_are_reported(played: Any, caplog: pytest.LogCaptureFixture) -> None:

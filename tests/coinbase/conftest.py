@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -126,9 +126,19 @@ class Played(msgspec.Struct):
         """Answer a call of the gateway."""
         self.http.answer("POST", f"{GATEWAY}/private/{method}", {"jsonrpc": "2.0", "id": 1, "result": result})
 
+    def work(self, method: str, result: Callable[[dict[str, Any]], Any]) -> None:
+        """Answer calls of the gateway by their parameters."""
+        assert isinstance(self.http, ByProductType)
+        self.http.worked[f"{GATEWAY}/private/{method}"] = result
+
     def refuse(self, method: str, code: int, message: str, status: int = 400) -> None:
         error = {"jsonrpc": "2.0", "id": 1, "error": {"code": code, "message": message}}
         self.http.answer("POST", f"{GATEWAY}/private/{method}", error, status)
+
+    def hold(self, path: str) -> anyio.Event:
+        """POSTs to Advanced Trade are answered once the event is set."""
+        assert isinstance(self.http, ByProductType)
+        return self.http.held.setdefault(f"{ADVANCED}/{path}", anyio.Event())
 
     def bodies(self, path: str) -> list[Any]:
         """What was sent to Advanced Trade."""
@@ -140,10 +150,13 @@ class Played(msgspec.Struct):
 
 
 class ByProductType(PlayedHttp):
-    """Answers `market/products` by its parameter."""
+    """Answers `market/products` by its parameter, calls of the gateway that are `worked` out by theirs (path -> the
+    result of its parameters), and POSTs that are `held` (path -> event) once the event is set."""
 
     def __init__(self, recordings: CoinbaseRecordings) -> None:
         super().__init__()
+        self.held: dict[str, anyio.Event] = {}
+        self.worked: dict[str, Callable[[dict[str, Any]], Any]] = {}
         self._lists = {
             "SPOT": recordings.body("advanced-products-spot"),
             "FUTURE": recordings.body("advanced-products-future"),
@@ -152,7 +165,18 @@ class ByProductType(PlayedHttp):
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if request.url.path.endswith("/market/products"):
             return httpx.Response(200, content=self._lists[request.url.params["product_type"]])
+        if request.url.path in self.worked:
+            self.requests.append(request)
+            result = self.worked[request.url.path](json.loads(request.content)["params"])
+            return httpx.Response(200, json={"jsonrpc": "2.0", "id": 1, "result": result})
         return super().__call__(request)
+
+    async def answered(self, request: httpx.Request) -> httpx.Response:
+        """The handler of a transport."""
+        answer = self(request)
+        if request.method == "POST" and request.url.path in self.held:
+            await self.held[request.url.path].wait()
+        return answer
 
 
 @pytest.fixture
@@ -168,7 +192,7 @@ async def played(recordings: CoinbaseRecordings) -> AsyncIterator[Played]:
     async with anyio.create_task_group() as tasks:
         host = ManualHost(tasks, clock)
         host.astra = SimpleNamespace(random=random.Random(1))
-        venue = CoinbaseVenue(host, CoinbaseSettings(), http_transport=httpx.MockTransport(http))
+        venue = CoinbaseVenue(host, CoinbaseSettings(), http_transport=httpx.MockTransport(http.answered))
         yield Played(venue, http, clock, Credentials.of("COINBASE", KEY, SECRET))
         await venue.shutdown(host)
         tasks.cancel_scope.cancel()

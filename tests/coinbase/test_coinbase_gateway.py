@@ -6,11 +6,12 @@ import json
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from astra.errors import UnsupportedOperation
+from astra.errors import UnsupportedOperation, VenueError
 from astra.models.markets import ContractType, Market
 from astra.models.orders import OrderChange, OrderRef, OrderRequest, OrderStatus, OrderType
 from astra.models.trades import Side
@@ -143,6 +144,18 @@ async def test_a_stop_that_was_triggered_is_the_order_that_it_became(played: Any
     assert (order.id, order.status, order.type) == ("USDC-9", OrderStatus.FILLED, OrderType.STOP_MARKET)
 
 
+async def test_a_label_that_a_conditional_order_had_makes_none_of_a_later_order(played: Any) -> None:
+    """Labels may be used again, as after a stop that was refused or is done."""
+    market = await played.market(LINEAR)
+    waiting = rpc_order(order_id="USDC-SLTS-1", order_type="stop_limit", order_state="cancelled", trigger_price=80.0)
+    played.reply("get_order_state", waiting)
+    seen = await played.venue.get_order(market, OrderRef(id="USDC-SLTS-1"), played.credentials)
+    assert seen.type is OrderType.STOP_LIMIT
+    played.reply("buy", {"order": rpc_order(), "trades": []})
+    placed = await played.venue.place_order(market, limit(price="90.5"), played.credentials)
+    assert placed.type is OrderType.LIMIT
+
+
 async def test_an_amendment_keeps_what_it_does_not_change(played: Any) -> None:
     market = await played.market(INVERSE)
     held = rpc_order(instrument_name="BTC-PERPETUAL", amount=70.0, price=90000.0, post_only=True, reduce_only=True)
@@ -205,6 +218,76 @@ def test_numbers_come_back_digit_for_digit(size: Decimal, price: Decimal) -> Non
         text = f'{{"result": {named}, "amount": {form}, "price": {price:e}}}}}'
         order = decode_gateway(text.encode()).result.order(perpetual, Kinds())
         assert (order.quantity, order.price) == (size, price)
+
+
+# -- fills -------------------------------------------------------------------------------------------------------------
+
+
+def trade(number: int, time: int, **fields: Any) -> dict[str, Any]:
+    base = {
+        "trade_id": str(number),
+        "instrument_name": "AAVE_USDC-PERPETUAL",
+        "direction": "buy",
+        "price": 100.0,
+        "amount": 0.5,
+        "timestamp": time,
+        "order_id": "17",
+        "fee": 0.0,
+        "fee_currency": "USDC",
+    }
+    return base | fields
+
+
+class Fills(msgspec.Struct):
+    """The own trades of USDC at the gateway, oldest first."""
+
+    trades: list[dict[str, Any]]
+
+    def __call__(self, params: dict[str, Any]) -> dict[str, Any]:
+        first, last = params.get("start_timestamp", 0), params.get("end_timestamp", 2**63)
+        found = [row for row in self.trades if first <= row["timestamp"] <= last and params["currency"] == "USDC"]
+        if params["sorting"] == "desc":
+            found.reverse()
+        return {"trades": found[: params["count"]], "has_more": len(found) > params["count"]}
+
+
+def play_fills(played: Any, *trades: dict[str, Any]) -> None:
+    fills = Fills([*trades])
+    for name in ("get_user_trades_by_currency", "get_user_trades_by_currency_and_time"):
+        played.work(name, fills)
+
+
+async def test_fills_behind_one_of_an_unlisted_market_are_told(played: Any) -> None:
+    """A full page of which a row is left out is full all the same."""
+    since = played.clock.wall_ns() // 1_000_000 - 3_600_000
+    trades = [trade(number, since + number) for number in range(1500)]
+    trades[10]["instrument_name"] = "BTC_USDC"
+    play_fills(played, *trades)
+    fills = await played.venue.international.fills(None, since, None, played.credentials)
+    assert [int(fill.id) for fill in fills] == [number for number in range(1500) if number != 10]
+    assert [int(fill.id) for fill in await played.venue.international.fills(None, since, 11, played.credentials)] == [
+        *range(10),
+        11,
+    ]
+
+
+async def test_the_newest_fills_of_the_gateway_are_counted_without_those_of_unlisted_markets(played: Any) -> None:
+    since = played.clock.wall_ns() // 1_000_000 - 3_600_000
+    trades = [trade(number, since + number) for number in range(2500)]
+    for row in trades[2000:]:
+        row["instrument_name"] = "BTC_USDC"
+    play_fills(played, *trades)
+    for limit, first in ((3, 1997), (1100, 900), (5000, 0)):
+        fills = await played.venue.international.fills(None, None, limit, played.credentials)
+        assert [int(fill.id) for fill in fills] == [*range(first, 2000)]
+
+
+async def test_more_fills_of_one_millisecond_than_a_page_holds_are_not_passed_over(played: Any) -> None:
+    since = played.clock.wall_ns() // 1_000_000 - 3_600_000
+    play_fills(played, *(trade(number, since) for number in range(1001)))
+    for asked in ((since, None), (None, 1001)):
+        with pytest.raises(VenueError, match="more than 1000 fills in one millisecond"):
+            await played.venue.international.fills(None, *asked, played.credentials)
 
 
 # -- quantities by hand ------------------------------------------------------------------------------------------------

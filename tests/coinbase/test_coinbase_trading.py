@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
+import anyio
 import pytest
 
 from astra.errors import (
@@ -13,6 +18,7 @@ from astra.errors import (
     OrderNotFound,
     OrderOutcomeUnknown,
     UnsupportedOperation,
+    VenueError,
 )
 from astra.models.orders import OrderChange, OrderRef, OrderRequest, OrderStatus, OrderType
 from astra_coinbase.trading.advanced_rows import Kinds, UserOrder
@@ -228,6 +234,72 @@ async def test_an_id_that_was_used_before_names_the_first_order_and_is_a_duplica
         await played.venue.place_order(market, limit(price="49000"), played.credentials)
 
 
+@asynccontextmanager
+async def placing(played: Any) -> AsyncIterator[list[Any]]:
+    """An order that has reached the venue; its answer comes at the end, and what came of it is in the list then."""
+    market, answered = await played.market(SPOT), played.hold("orders")
+    ends: list[Any] = []
+
+    async def place() -> None:
+        try:
+            ends.append(await played.venue.place_order(market, limit(), played.credentials))
+        except VenueError as error:
+            ends.append(error)
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(place)
+            while not played.bodies("orders"):
+                await anyio.lowlevel.checkpoint()
+            yield ends
+            answered.set()
+
+
+async def test_an_order_that_is_seen_before_its_answer_arrives_is_no_duplicate_of_itself(played: Any) -> None:
+    """The account stream tells of an order and lists are compared while its acknowledgement is on the way."""
+    played.answer("orders", accepted(), method="POST")
+    played.answer(f"{HISTORY}/batch", listed(row()))
+    played.answer(f"{HISTORY}/{ID}", {"order": row()})
+    market, venue = await played.market(SPOT), played.venue
+    async with placing(played) as ends:
+        assert [order.id for order in await venue.list_orders(market, played.credentials)] == [ID]
+        for ref in (OrderRef(client_order_id="mine"), OrderRef(id=ID)):
+            assert (await venue.get_order(market, ref, played.credentials)).id == ID
+    (order,) = ends
+    assert (order.id, order.status) == (ID, OrderStatus.NEW)
+
+
+async def test_an_id_under_which_an_order_was_listed_before_is_a_duplicate(played: Any) -> None:
+    """Another process placed it: what was there before the request left is not what the request placed."""
+    played.answer("orders", accepted(), method="POST")
+    played.answer(f"{HISTORY}/batch", listed(row()))
+    market = await played.market(SPOT)
+    await played.venue.list_orders(market, played.credentials)
+    with pytest.raises(DuplicateClientOrderId, match=ID):
+        await played.venue.place_order(market, limit(price="49000"), played.credentials)
+
+
+async def test_a_second_placement_under_an_id_that_is_on_its_way_is_refused_before_it_is_sent(played: Any) -> None:
+    """The venue would answer both with the same order: nothing would tell which of them it is."""
+    played.answer("orders", accepted(), method="POST")
+    market = await played.market(SPOT)
+    async with placing(played) as ends:
+        with pytest.raises(DuplicateClientOrderId, match="Nothing was sent"):
+            await played.venue.place_order(market, limit(price="49000"), played.credentials)
+    (placed,) = ends
+    assert (placed.id, placed.price) == (ID, 50000)
+    assert len(played.bodies("orders")) == 1
+
+
+async def test_an_id_whose_placement_has_ended_without_an_order_may_be_placed_again(played: Any) -> None:
+    played.http.lose("POST", "/api/v3/brokerage/orders")
+    played.answer("orders", accepted(), method="POST")
+    market = await played.market(SPOT)
+    with pytest.raises(OrderOutcomeUnknown):
+        await played.venue.place_order(market, limit(), played.credentials)
+    assert (await played.venue.place_order(market, limit(), played.credentials)).id == ID
+
+
 @pytest.mark.parametrize("answer", [{"success": True}, {"success": True, "success_response": {}}, b"", b"<html>"])
 async def test_an_answer_that_cannot_be_understood_leaves_the_outcome_open(played: Any, answer: Any) -> None:
     played.answer("orders", answer, method="POST")
@@ -314,6 +386,37 @@ async def test_each_of_several_cancels_has_its_own_verdict(played: Any) -> None:
     assert isinstance(missing, OrderNotFound)
 
 
+async def test_an_order_that_is_named_twice_is_canceled_once_and_told_twice(played: Any) -> None:
+    """The venue would refuse the second cancel, and the answer has one id for both."""
+    played.answer(f"{HISTORY}/{ID}", {"order": row(status="CANCELLED")})
+    played.answer("orders/batch_cancel", {"results": [{"success": True, "order_id": ID}]}, method="POST")
+    market = await played.market(SPOT)
+    await played.venue.get_order(market, OrderRef(id=ID), played.credentials)
+    refs = [(market, OrderRef(id=ID)), (market, OrderRef(client_order_id="mine"))]
+    ends = await played.venue.cancel_orders(refs, played.credentials)
+    assert [end.status for end in ends] == [OrderStatus.CANCELED] * 2
+    assert played.bodies("orders/batch_cancel") == [{"order_ids": [ID]}]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda venue, market, ref, who: venue.cancel_order(market, ref, who),
+        lambda venue, market, ref, who: venue.amend_order(market, ref, OrderChange(price=Decimal(1)), who),
+    ],
+)
+async def test_a_client_id_of_another_markets_order_is_none_of_this_one(
+    played: Any, command: Callable[..., Any]
+) -> None:
+    """The venue cancels by its own ids, whatever the market: the one that a list showed elsewhere must not be sent."""
+    played.answer(f"{HISTORY}/batch", listed(row()))
+    played.answer("orders/batch_cancel", {"results": [{"success": True, "order_id": ID}]}, method="POST")
+    await played.venue.list_orders(await played.market(SPOT), played.credentials)
+    with pytest.raises(OrderNotFound):
+        await command(played.venue, await played.market(ALIAS), OrderRef(client_order_id="mine"), played.credentials)
+    assert not played.bodies("orders/batch_cancel")
+
+
 async def test_an_amendment_sends_price_and_size_together(played: Any) -> None:
     played.answer(f"{HISTORY}/{ID}", {"order": row()})
     edited = {"limit_limit_gtc": {"base_size": "0.5", "limit_price": "50001", "post_only": False}}
@@ -369,6 +472,97 @@ async def test_fills_are_paged_and_told_oldest_first(played: Any) -> None:
     assert {(fill.fee, fill.fee_asset, fill.liquidity) for fill in fills} == {(Decimal("0.3"), "USD", "TAKER")}
     asked = played.http.asked("GET", f"/api/v3/brokerage/{HISTORY}/fills")
     assert [one.get("start_sequence_timestamp") for one in asked] == ["2026-11-21T10:00:01.000Z"] * 2
+
+
+def many_fills(played: Any, count: int, *, last: str = "", size: int = 250, **fields: Any) -> int:
+    """Play so many fills, newest first, a second apart, `size` a page: the time of the oldest (ms)."""
+    began = datetime.datetime(2026, 11, 1, tzinfo=datetime.UTC)
+    times = [began + datetime.timedelta(seconds=number) for number in range(count)]
+    rows = [
+        fill_row(0) | {"entry_id": f"entry-{number}", "trade_time": f"{time:%Y-%m-%dT%H:%M:%SZ}"} | fields
+        for number, time in enumerate(times)
+    ][::-1]
+    for start in range(0, count, size):
+        more = f"after-{start}" if start + size < count else last
+        played.answer(f"{HISTORY}/fills", {"fills": rows[start : start + size], "cursor": more})
+    return round(began.timestamp() * 1000)
+
+
+async def at_length(played: Any, ask: Callable[[], Awaitable[Any]]) -> Any:
+    """What a call ends with that waits for the request limit."""
+    ends: list[Any] = []
+
+    async def wait() -> None:
+        try:
+            ends.append(await ask())
+        except VenueError as error:
+            ends.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait)
+        with anyio.fail_after(30):
+            while not ends:
+                await played.clock.advance(1.0)
+    return ends[0]
+
+
+@pytest.mark.parametrize("limit", [None, 3])
+async def test_fills_since_a_time_are_all_read_however_many_there_are(played: Any, limit: int | None) -> None:
+    since = many_fills(played, 25_100)
+    market = await played.market(SPOT)
+    fills = await at_length(played, lambda: played.venue.list_fills(market, since, limit, played.credentials))
+    assert [fill.id for fill in fills] == [f"entry-{number}" for number in range(limit or 25_100)]
+
+
+async def test_fills_whose_pages_have_no_end_are_not_told_as_if_they_were_all(played: Any) -> None:
+    since = many_fills(played, 3, last="again")
+    market = await played.market(SPOT)
+    for asked in ((since, None), (None, 10)):
+        end = await at_length(played, partial(played.venue.list_fills, market, *asked, played.credentials))
+        assert isinstance(end, VenueError)
+        assert "nothing new" in end.message
+
+
+async def test_a_fill_that_moves_to_the_next_page_is_told_once(played: Any) -> None:
+    played.answer(f"{HISTORY}/fills", {"fills": [fill_row(3), fill_row(2)], "cursor": "next"})
+    played.answer(f"{HISTORY}/fills", {"fills": [fill_row(2), fill_row(1)], "cursor": ""})
+    fills = await played.venue.list_fills(await played.market(SPOT), 1795255201000, None, played.credentials)
+    assert [fill.id for fill in fills] == ["entry-1", "entry-2", "entry-3"]
+
+
+async def test_the_newest_fills_are_counted_without_those_of_unknown_markets(played: Any) -> None:
+    rows = [fill_row(number) for number in range(6)]
+    rows[5]["product_id"] = rows[4]["product_id"] = "GONE-USD"
+    played.answer(f"{HISTORY}/fills", {"fills": [rows[5], rows[4]], "cursor": "a"})
+    played.answer(f"{HISTORY}/fills", {"fills": [rows[3], rows[2]], "cursor": "b"})
+    played.answer(f"{HISTORY}/fills", {"fills": [rows[1], rows[0]], "cursor": ""})
+    fills = await played.venue.advanced.fills(None, None, 3, played.credentials)
+    assert [fill.id for fill in fills] == ["entry-1", "entry-2", "entry-3"]
+
+
+async def test_the_newest_fills_are_as_many_as_are_asked_for(played: Any) -> None:
+    many_fills(played, 25_300)
+    market = await played.market(SPOT)
+    fills = await at_length(played, lambda: played.venue.list_fills(market, None, 25_200, played.credentials))
+    assert [fill.id for fill in fills] == [f"entry-{number}" for number in range(100, 25_300)]
+
+
+async def test_a_list_of_wallets_without_an_end_is_not_told_as_if_it_were_all(played: Any) -> None:
+    wallet = {"currency": "BTC", "available_balance": {"value": "2"}, "hold": {"value": "0.5"}}
+    played.answer("accounts", {"accounts": [wallet], "has_next": True, "cursor": "again"})
+    end = await at_length(played, lambda: played.venue.advanced.balances(played.credentials))
+    assert isinstance(end, VenueError)
+    assert "more than 100 pages" in end.message
+
+
+async def test_a_list_that_goes_on_without_saying_where_proves_nothing(played: Any) -> None:
+    played.answer("accounts", {"accounts": [], "has_next": True, "cursor": ""})
+    played.answer(f"{HISTORY}/batch", {"orders": [], "has_next": True, "cursor": ""})
+    with pytest.raises(VenueError, match="does not say where"):
+        await played.venue.advanced.balances(played.credentials)
+    with pytest.raises(VenueError, match="does not say where") as raised:
+        await played.venue.get_order(await played.market(SPOT), OrderRef(client_order_id="mine"), played.credentials)
+    assert not isinstance(raised.value, OrderNotFound)
 
 
 async def test_an_account_without_futures_still_has_its_spot_wallets(
@@ -436,6 +630,16 @@ async def test_an_old_order_under_the_same_id_is_not_the_one_that_was_lost(playe
     market, sent_ms = await lose(played)
     played.answer(f"{HISTORY}/batch", listed(row(created_time="2020-01-01T00:00:00Z")))
     assert await played.venue.resolve_order(market, "mine", sent_ms, played.credentials) is True
+
+
+async def test_an_older_order_that_is_remembered_under_the_id_does_not_hide_the_one_that_was_lost(played: Any) -> None:
+    old = row(order_id="old", created_time="2020-01-01T00:00:00Z", status="CANCELLED")
+    played.answer(f"{HISTORY}/old", {"order": old})
+    await played.venue.get_order(await played.market(SPOT), OrderRef(id="old"), played.credentials)
+    market, sent_ms = await lose(played)
+    played.answer(f"{HISTORY}/batch", listed(row(created_time=None)))
+    found = await played.venue.resolve_order(market, "mine", sent_ms, played.credentials)
+    assert found.id == ID
 
 
 async def test_a_lost_placement_at_the_gateway_is_looked_for_by_its_label_and_never_called_lost(played: Any) -> None:

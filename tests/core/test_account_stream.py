@@ -26,6 +26,7 @@ from astra.models.markets import Market
 from astra.models.orders import Fill, Order, OrderRef, OrderStatus, OrderType, PositionSide
 from astra.models.trades import Side
 from astra.streams.feed import BookRules, Channel, Endpoint, Feed, Frame, Outlet, Payload, Session, Ticket
+from astra.streams.stream import MarketStream
 from astra.symbols import AssetType
 from astra.testing import ManualClock, ManualHost, MemoryConnection, MemoryTransport
 from astra.trading import reconcile
@@ -171,6 +172,8 @@ class ToyVenue(AccountStreamingVenue):
         self.events: list[AccountEvent] = []
         self.orders: list[Order] = []
         self.done: list[Order] = []
+        self.nameless: list[Order] = []
+        """Of them, those that are not found by client order id any more."""
         self.fills: list[Fill] = []
         self.balances: list[Balance] = []
         self.positions: list[Position] = []
@@ -197,9 +200,9 @@ class ToyVenue(AccountStreamingVenue):
 
     @hookimpl
     async def get_order(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
-        await self._ask("order", ref.client_order_id)
+        await self._ask("order", ref.client_order_id or ref.id)
         for one in (*self.orders, *self.done):
-            if one.client_order_id == ref.client_order_id:
+            if ref.id == one.id or (ref.client_order_id == one.client_order_id and one not in self.nameless):
                 return one
         raise OrderNotFound("?", exchange="TOY")
 
@@ -564,6 +567,18 @@ async def test_an_order_that_is_not_found_is_unknown_unless_it_is_young() -> Non
         assert (gone.client_order_id, gone.status) == ("young", OrderStatus.UNKNOWN)
 
 
+async def test_an_order_whose_client_id_the_venue_has_forgotten_is_asked_for_by_the_venues_id() -> None:
+    async with stage() as play:
+        play.venue.tell(order("old", updated_time=NOW_MS - 100_000))
+        await play.settle()
+        play.told()
+        play.venue.done = play.venue.nameless = [order("old", "FILLED", 5, updated_time=NOW_MS - 50_000)]
+        play.venue.sockets[0].cut()
+        await play.settle(1.0)
+        ended = [item for item in play.told() if isinstance(item, Order)]
+        assert [item.status for item in ended] == [OrderStatus.FILLED]
+
+
 async def test_an_order_in_a_market_that_is_gone_is_gone() -> None:
     async with stage() as play:
         play.venue.tell(order("a", market="TOY-SPOT-XYZ-USD"))
@@ -710,3 +725,63 @@ def test_the_markets_traded_are_kept_up_to_a_bound(monkeypatch: pytest.MonkeyPat
         watch.traded(ACCOUNT, one)
     assert watch.markets(ACCOUNT, "spot") == [ETH.symbol]
     assert watch.markets(ACCOUNT, "perp") == [PERP.symbol]
+
+
+# --- a renewal that goes wrong -------------------------------------------------------------------------------------
+
+
+async def test_an_account_whose_connection_ends_before_its_successor_is_acknowledged_is_compared_anew() -> None:
+    async with stage() as play:
+        play.told()
+        play.venue.acknowledge = False
+        old = play.venue.sockets[0]
+        old.push("bye")
+        await play.settle(1.0)
+        assert len(play.venue.sockets) == 2
+        old.cut("connection reset by peer")
+        await play.settle(1.0)
+        (lost,) = play.told()
+        assert is_lost(lost)
+        assert lost.reason == "connection reset by peer"
+        play.venue.orders = [order("a")]  # what happened while nothing was subscribed
+        play.venue.sockets[0].push("ok")
+        await play.settle(1.0)
+        told, live = play.told()
+        assert told == play.venue.orders[0]
+        assert is_live(live)
+
+
+# --- a consumer that is too slow -----------------------------------------------------------------------------------
+
+
+async def test_a_consumer_that_is_too_slow_gets_nothing_behind_the_first_event_that_it_missed() -> None:
+    async with stage() as play:
+        slow = MarketStream.of_account(play.venue.hub, [play.stream._taps[0].topic.channel], max_queue=3)
+        async with slow:
+            while slow._queue:
+                await anext(slow)
+            for number in range(5):
+                play.venue.tell(fill(str(number)))
+            told = [await anext(slow)]
+            for number in range(5, 12):
+                play.venue.tell(fill(str(number)))
+            told += [await anext(slow), await anext(slow)]
+            with pytest.raises(StreamClosed, match="too slow: more than 3 items"):
+                await anext(slow)
+            assert [one.id for one in told] == ["0", "1", "2"]
+        await play.settle()
+        assert [one.id for one in play.told() if isinstance(one, Fill)] == [str(number) for number in range(12)]
+
+
+async def test_a_consumer_whose_queue_does_not_hold_the_beginning_gets_nothing_behind_it() -> None:
+    def prepare(venue: ToyVenue) -> None:
+        venue.balances = [balance(number, f"C{number}") for number in range(1, 10)]
+
+    async with stage(prepare) as play:
+        async with MarketStream.of_account(play.venue.hub, [play.stream._taps[0].topic.channel], max_queue=3) as slow:
+            told = [await anext(slow)]
+            play.venue.tell(fill("1"))
+            told += [await anext(slow), await anext(slow)]
+            with pytest.raises(StreamClosed, match="too slow"):
+                await anext(slow)
+        assert [one.asset for one in told] == ["C1", "C2", "C3"]

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any, ClassVar, Literal
 
 import anyio
+import msgspec
 import pytest
 from pydantic import ValidationError
 
@@ -19,6 +20,7 @@ from astra.errors import (
     PermissionDenied,
     RateLimited,
     UnsupportedOperation,
+    VenueError,
     VenueUnavailable,
 )
 from astra.families import FamilySettings, FamilyTrading, FamilyVenue, raise_gravest
@@ -26,7 +28,7 @@ from astra.hookspecs import hookimpl
 from astra.models.accounts import Balance
 from astra.models.credentials import Credentials
 from astra.models.markets import ContractType, Market
-from astra.models.orders import Order, OrderRef, OrderStatus, OrderType
+from astra.models.orders import Fill, Order, OrderRef, OrderRequest, OrderStatus, OrderType
 from astra.models.trades import Side
 from astra.net.http import AnswerLost, Request, Response
 from astra.net.ratelimit import RateLimiter
@@ -328,6 +330,166 @@ def test_of_many_failures_the_first_few_are_told() -> None:
     raise_gravest([])
     with pytest.raises(VenueUnavailable, match=r"^NEST: down 0 .*down 1.*down 3, and 5 more"):
         raise_gravest(failures)
+
+
+# -- batches over several families --------------------------------------------------------------------------------
+
+
+class Sending(FamilyTrading):
+    """Takes batches; one ends as scripted for its product (placements) or its market (cancels)."""
+
+    title = "Sending"
+    ends: ClassVar[dict[str, Exception]] = {}
+    sent: ClassVar[list[str]] = []
+    command_window_ms = 5000
+
+    def order(self, market: Market, name: str | None, status: OrderStatus) -> Order:
+        return Order(
+            id="1", client_order_id=name, market=market.symbol, side=Side.BUY, type=OrderType.LIMIT, status=status
+        )
+
+    async def place_batch(
+        self, orders: Sequence[tuple[Market, OrderRequest]], credentials: Credentials
+    ) -> Sequence[Order | Exception]:
+        if self.product in self.ends:
+            raise self.ends[self.product]
+        self.sent.extend(str(order.client_order_id) for _, order in orders)
+        few = [] if self.product == "short" else orders
+        return [self.order(market, order.client_order_id, OrderStatus.NEW) for market, order in few]
+
+    async def cancel_batch(
+        self, market: Market, refs: Sequence[OrderRef], credentials: Credentials
+    ) -> Sequence[Order | Exception]:
+        if market.symbol in self.ends:
+            raise self.ends[market.symbol]
+        self.sent.extend(str(ref.client_order_id) for ref in refs)
+        return [self.order(market, ref.client_order_id, OrderStatus.CANCELED) for ref in refs]
+
+    def command_window_of(self, operation: str) -> int | None:
+        return None if operation == "cancel_all_orders" and self.product == "short" else self.command_window_ms
+
+
+class SendingVenue(FamilyVenue):
+    code = "NEST"
+    products = ("spot", "futures", "options", "short")
+    families: ClassVar[Any] = {product: type(product, (Sending,), {}) for product in products}
+
+    def __init__(self, host: Any, settings: FamilySettings) -> None:
+        super().__init__(host, settings)
+        limiter = RateLimiter(self.code, (), host.clock)
+        self.parts = {
+            name: family(Api(self.code, name, "https://x", limiter=limiter, clock=host.clock), self.markets)
+            for name, family in self.families.items()
+        }
+
+
+@pytest.fixture
+async def sending(anyio_backend: Any) -> AsyncIterator[SendingVenue]:
+    Sending.ends, Sending.sent = {}, []
+    async with anyio.create_task_group() as tasks:
+        yield SendingVenue(ManualHost(tasks, ManualClock()), FamilySettings(products=SendingVenue.products))
+
+
+def batch(*products: str) -> list[tuple[Market, OrderRequest]]:
+    return [
+        (
+            market(f"NEST-SPOT-{product.upper()}-USD", product=product),
+            OrderRequest(side="BUY", quantity="1", price="1", client_order_id=f"{product}{place}"),
+        )
+        for place, product in enumerate(products)
+    ]
+
+
+def cancels(*products: str) -> list[tuple[Market, OrderRef]]:
+    return [(market, OrderRef(client_order_id=order.client_order_id)) for market, order in batch(*products)]
+
+
+async def test_the_failure_of_one_family_stands_at_its_own_places_of_a_batch(sending: SendingVenue) -> None:
+    refusal = UnsupportedOperation("no GTD", exchange="NEST")
+    Sending.ends = {"futures": refusal, "options": KeyError("orderId")}
+    answers = await sending.place_orders(batch("spot", "futures", "spot", "options", "short"), account())
+    assert [answer.client_order_id for answer in answers[0:3:2] if isinstance(answer, Order)] == ["spot0", "spot2"]
+    assert answers[1] is refusal
+    assert Sending.sent == ["spot0", "spot2", "short4"], "those after a failure are sent all the same"
+    for place, why in ((3, "KeyError"), (4, "ValueError")):
+        unknown = answers[place]
+        assert isinstance(unknown, OrderOutcomeUnknown)
+        assert why in unknown.message
+        assert unknown.operation == "place_orders"
+        assert unknown.client_order_id == ("options3", "short4")[place - 3]
+
+
+async def test_a_lost_answer_of_a_family_names_each_of_its_orders(sending: SendingVenue) -> None:
+    Sending.ends = {"futures": lost("NEST-SPOT-FUTURES-USD")}
+    answers = await sending.place_orders(batch("futures", "spot", "futures"), account())
+    assert [type(answer) for answer in answers] == [OrderOutcomeUnknown, Order, OrderOutcomeUnknown]
+    assert [getattr(answer, "client_order_id", None) for answer in answers] == ["futures0", "spot1", "futures2"]
+
+
+async def test_a_batch_that_every_family_refused_is_refused_as_a_whole(sending: SendingVenue) -> None:
+    Sending.ends = {name: InvalidOrder(name, exchange="NEST") for name in ("spot", "futures")}
+    with pytest.raises(InvalidOrder, match="spot"):
+        await sending.place_orders(batch("spot", "futures"), account())
+    Sending.ends = {"NEST-SPOT-SPOT-USD": PermissionDenied("no", exchange="NEST")}
+    with pytest.raises(PermissionDenied):
+        await sending.cancel_orders(cancels("spot"), account())
+
+
+async def test_the_failure_of_one_market_stands_at_its_own_places_of_a_batch_of_cancels(sending: SendingVenue) -> None:
+    refusal = RateLimited("slow down", exchange="NEST")
+    Sending.ends = {"NEST-SPOT-FUTURES-USD": refusal, "NEST-SPOT-OPTIONS-USD": KeyError("orderId")}
+    answers = await sending.cancel_orders(cancels("spot", "futures", "options", "short"), account())
+    assert [type(answer) for answer in answers] == [Order, RateLimited, OrderOutcomeUnknown, Order]
+    assert isinstance(answers[2], OrderOutcomeUnknown)
+    assert (answers[2].operation, answers[2].client_order_id) == ("cancel_orders", "options2")
+    assert Sending.sent == ["spot0", "short3"]
+
+
+def test_how_long_a_command_may_arrive_can_depend_on_the_operation(sending: SendingVenue) -> None:
+    one, other = batch("spot", "short")
+    assert sending.command_lifetime_s(one[0]) == sending.operation_lifetime_s(one[0], "cancel_all_orders") == 7.0
+    assert sending.operation_lifetime_s(other[0], "cancel_order") == 7.0
+    assert sending.operation_lifetime_s(other[0], "cancel_all_orders") is None
+
+
+# -- fills --------------------------------------------------------------------------------------------------------
+
+
+class Filled(msgspec.Struct):
+    """Own fills at a venue, which gives two a page; those of GONE are fills in markets that are not listed."""
+
+    fills: list[tuple[int, str]]
+    asked: list[tuple[int | None, int | None]] = []
+
+    async def fetch(self, start: int | None, end: int | None, size: int) -> tuple[Sequence[Fill], int | None]:
+        self.asked.append((start, end))
+        span = [row for row in self.fills if (start or 0) <= row[0] <= (end or row[0])]
+        rows = span[:size] if start is not None else span[-size:]
+        listed = [
+            Fill(id=name, order_id="1", market="NEST-SPOT-A-USD", side=Side.BUY, price=1, quantity=1, time=time)
+            for time, name in rows
+            if "GONE" not in name
+        ]
+        return listed, rows[-1][0] if len(span) > len(rows) else None
+
+
+async def test_fills_of_unlisted_markets_do_not_end_a_window(cancelling: Cancelling) -> None:
+    since = cancelling.rest.clock.now_ms() - 100
+    rows = [(since + at, name) for at, name in ((0, "a"), (1, "GONE"), (2, "b"), (3, "GONE"), (4, "GONE"), (5, "c"))]
+    venue = Filled([*rows, (since + 60, "d")])
+    fills = await cancelling.windowed(venue.fetch, since, None, 50, 2)
+    assert [fill.id for fill in fills] == ["a", "b", "c", "d"]
+    assert [start - since for start, _ in venue.asked if start is not None] == [0, 1, 2, 3, 4, 54]
+    assert [fill.id for fill in await cancelling.windowed(venue.fetch, since, 2, 50, 2)] == ["a", "b"]
+    assert [fill.id for fill in await cancelling.windowed(venue.fetch, None, 1, 50, 2)] == ["d"]
+
+
+async def test_more_fills_of_one_millisecond_than_a_page_holds_are_not_passed_over(cancelling: Cancelling) -> None:
+    since = cancelling.rest.clock.now_ms() - 100
+    venue = Filled([(since, "a"), (since + 1, "b"), (since + 1, "c"), (since + 1, "d"), (since + 2, "e")])
+    with pytest.raises(VenueError, match="more than 2 fills in one millisecond"):
+        await cancelling.windowed(venue.fetch, since, None, 50, 2)
+    assert len(await cancelling.windowed(venue.fetch, since, None, 50, 4)) == 5
 
 
 # -- spellings ----------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import anyio
@@ -38,6 +38,7 @@ def spot(base: str) -> Market:
 
 
 BTC, ETH = spot("BTC"), spot("ETH")
+FUTURE = BTC.model_copy(update={"symbol": "TOY-PERP-BTC-USDT", "asset_type": AssetType.PERP, "product": "futures"})
 
 
 class FastClock:
@@ -73,6 +74,7 @@ class Venue:
             "connection reset", exchange="TOY", market="TOY", operation="cancel_all_orders"
         )
         self.listing_fails: Exception | None = None
+        self.loses_placements = False
 
     def act(self) -> None:
         if self.due is not None and self.clock.now >= self.due[0]:
@@ -92,6 +94,8 @@ class Venue:
             status=OrderStatus.NEW,
             created_time=self.clock.wall_ns() // 1_000_000,
         )
+        if self.loses_placements:
+            raise OrderOutcomeUnknown("connection reset", exchange="TOY", market=market.symbol, client_order_id=name)
         return self.orders[name]
 
     async def cancel_all_orders(self, market: Market | None, account: Credentials) -> list[Order]:
@@ -114,21 +118,33 @@ class Venue:
 
 class Desk:
     def __init__(
-        self, *, after_s: float | None = 0.0, lifetime_s: float | None = LIFETIME_S, resolve_s: float = 10.0
+        self,
+        *,
+        after_s: float | None = 0.0,
+        lifetime_s: float | Callable[[Market, str], float | None] | None = LIFETIME_S,
+        resolve_s: float = 10.0,
+        markets: Sequence[Market] | Exception = (),
     ) -> None:
         self.clock = FastClock()
         self.venue = Venue(self.clock, after_s)
         hooks: dict[str, Callable[..., Awaitable[Any]]] = {
             name: getattr(self.venue, name) for name in ("place_order", "cancel_all_orders", "list_orders", "get_order")
         }
+
+        async def listed() -> Sequence[Market]:
+            if isinstance(markets, Exception):
+                raise markets
+            return markets
+
         self.commands = Commands(
             "TOY",
             hooks,
             self.clock,
             watch=None,
             id_rule=lambda market: None,
-            lifetime_s=lambda market: lifetime_s,
+            lifetime_s=lifetime_s if callable(lifetime_s) else lambda market, operation: lifetime_s,
             resolve_s=resolve_s,
+            markets=listed,
         )
 
     async def place(self, name: str, market: Market = BTC) -> None:
@@ -143,6 +159,11 @@ class Desk:
             await self.cancel_all(market)
         assert caught.value.operation == "cancel_all_orders"
         return caught.value.message
+
+    async def cancel_one(self, name: str) -> None:
+        done = self.venue.orders[name].model_copy(update={"status": OrderStatus.CANCELED})
+        self.venue.orders[name] = done
+        self.commands.told(ACCOUNT, done)
 
     def is_free(self, name: str) -> bool:
         sent = self.commands.sent.find(ACCOUNT, name)
@@ -193,6 +214,49 @@ async def test_nothing_open_proves_nothing_while_the_request_may_still_arrive() 
     desk.venue.orders["one"] = desk.venue.orders["one"].model_copy(update={"status": OrderStatus.FILLED})
     assert await desk.cancel_all() == []
     assert desk.clock.now >= LIFETIME_S
+
+
+async def test_without_a_time_limit_of_the_venue_nothing_open_proves_nothing() -> None:
+    """It could still cancel what is placed now; and there is nothing more that could be asked."""
+    for market in (BTC, None):
+        desk = Desk(after_s=None, lifetime_s=None, markets=[BTC])
+        assert "may still arrive and cancel what is placed now" in await desk.refused(market)
+        assert desk.clock.now == 0.0
+    await desk.place("one")
+    desk.venue.orders["one"] = desk.venue.orders["one"].model_copy(update={"status": OrderStatus.FILLED})
+    assert "may still arrive" in await desk.refused()
+    assert desk.is_free("one")
+
+
+async def test_a_cancel_all_of_the_venue_may_arrive_for_as_long_as_in_the_slowest_of_its_markets() -> None:
+    """Though no order was placed yet."""
+
+    def lifetime_s(market: Market, operation: str) -> float | None:
+        assert operation == "cancel_all_orders"
+        return 4.0 if market is BTC else slowest_s
+
+    slowest_s: float | None = 6.0
+    desk = Desk(after_s=None, lifetime_s=lifetime_s, markets=[BTC, FUTURE])
+    assert await desk.cancel_all(None) == []
+    assert 6.0 <= desk.clock.now < 6.1
+    slowest_s = None
+    assert "may still arrive" in await desk.refused(None)
+    for none in (VenueUnavailable("down", exchange="TOY"), KeyError("a bug"), ()):
+        desk = Desk(after_s=None, lifetime_s=4.0, markets=none)
+        assert "may still arrive" in await desk.refused(None)
+
+
+async def test_an_earlier_order_under_a_reused_id_that_was_canceled_proves_nothing() -> None:
+    desk = Desk(after_s=None, lifetime_s=None, resolve_s=1.0)
+    await desk.place("one")
+    await desk.cancel_one("one")
+    earlier = desk.venue.orders["one"]
+    desk.venue.loses_placements = True
+    with pytest.raises(OrderOutcomeUnknown):
+        await desk.place("one")
+    desk.venue.orders["one"] = earlier
+    assert "may still arrive" in await desk.refused()
+    assert not desk.is_free("one")
 
 
 async def test_a_deadline_before_the_requests_own_leaves_it_unknown() -> None:

@@ -150,7 +150,7 @@ class Desk:
             self.clock,
             watch=self.stream,
             id_rule=lambda market: ClientIdRule(max_length=20, alphabet="a-z", unique=unique),
-            lifetime_s=lambda market: lifetime_s,
+            lifetime_s=lambda market, operation: lifetime_s,
             resolve_s=resolve_s,
         )
 
@@ -402,7 +402,7 @@ async def test_two_tasks_cannot_send_one_id_at_the_same_time() -> None:
 def test_the_orders_sent_are_remembered_up_to_a_bound() -> None:
     sent = SentOrders()
     for number in range(REMEMBERED + 10):
-        sent.begin(MARKET, str(number), ACCOUNT, number)
+        sent.begin(MARKET, limit(client_order_id=str(number)), ACCOUNT, number)
     assert sent.find(ACCOUNT, "9") is None
     assert sent.find(ACCOUNT, "10") is not None
     assert sent.find(OTHER, "10") is None
@@ -412,6 +412,203 @@ async def test_markets_that_were_traded_are_told_to_the_stream() -> None:
     desk = Desk(place_order=told())
     await desk.place()
     assert desk.stream.markets == [MARKET.symbol]
+
+
+@pytest.mark.parametrize("operation", ["place", "place_batch"])
+async def test_a_placement_that_still_waits_to_be_sent_is_never_called_not_placed(operation: str) -> None:
+    """It waits for the rate limit: what is asked meanwhile finds nothing, long after its call began."""
+    let_go = anyio.Event()
+
+    async def answer(*args: Any) -> Any:
+        await let_go.wait()
+        return told() if operation == "place" else [told()]
+
+    def ask(market: Market, name: str, moment: int, account: Credentials) -> Any:
+        at_ms = desk.clock.wall_ns() // 1_000_000
+        return told() if let_go.is_set() else at_ms - moment <= 7000
+
+    desk = Desk(place_order=answer, place_orders=answer, resolve_order=ask)
+    hook = desk._hook("resolve_order")
+    async with anyio.create_task_group() as tasks:
+        if operation == "place":
+            tasks.start_soon(desk.place)
+        else:
+            tasks.start_soon(desk.commands.place_batch, [(MARKET, limit())], ACCOUNT)
+        await anyio.wait_all_tasks_blocked()
+        desk.clock.now += 60
+        for since in (None, START_MS):
+            with pytest.raises(OrderOutcomeUnknown, match="ask again"):
+                await desk.commands.resolve(hook, MARKET, "mine", since, ACCOUNT, 10.0)
+        with pytest.raises(DuplicateClientOrderId):
+            await desk.place()
+        let_go.set()
+    assert await desk.commands.resolve(hook, MARKET, "mine", None, ACCOUNT, 10.0) == told()
+
+
+async def test_a_question_asked_before_the_placement_ended_proves_nothing_after_it() -> None:
+    let_go = anyio.Event()
+
+    async def answer(*args: Any) -> Any:
+        await let_go.wait()
+        return lost()
+
+    async def ask(*args: Any) -> Any:
+        if desk.count("resolve_order") == 2:
+            let_go.set()
+            await anyio.wait_all_tasks_blocked()
+        return False
+
+    desk = Desk(place_order=answer, resolve_order=ask, resolve_s=0)
+
+    async def place() -> None:
+        with contextlib.suppress(OrderOutcomeUnknown):
+            await desk.place()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(place)
+        await anyio.wait_all_tasks_blocked()
+        hook = desk._hook("resolve_order")
+        found = await desk.commands.resolve(hook, MARKET, "mine", None, ACCOUNT, 10.0)
+        let_go.set()
+    assert found is None
+    asked = desk.count("resolve_order")
+    assert asked == 4, "at the first look and the second the placement was under way, at the third at two moments"
+
+
+async def test_an_order_that_the_venue_accepted_is_never_called_not_placed() -> None:
+    desk = Desk(place_order=told(), resolve_order=False)
+    await desk.place()
+    with pytest.raises(OrderOutcomeUnknown):
+        await desk.commands.resolve(desk._hook("resolve_order"), MARKET, "mine", None, ACCOUNT, 1.0)
+    with pytest.raises(DuplicateClientOrderId):
+        await desk.place()
+
+
+async def test_what_is_asked_of_another_market_says_nothing_of_a_placement() -> None:
+    other = MARKET.model_copy(update={"symbol": "TOY-SPOT-ETH-USDT"})
+    desk = Desk(place_order=lost(), resolve_order=False, resolve_s=0)
+    with pytest.raises(OrderOutcomeUnknown):
+        await desk.place()
+    assert await desk.commands.resolve(desk._hook("resolve_order"), other, "mine", None, ACCOUNT, 1.0) is None
+    with pytest.raises(DuplicateClientOrderId):
+        await desk.place()
+
+
+@pytest.mark.parametrize("how", ["raises", "is cancelled"])
+async def test_a_placement_whose_call_has_ended_is_no_longer_waited_for(how: str) -> None:
+    answer = lost() if how == "raises" else lambda *args: anyio.sleep_forever()
+    desk = Desk(place_order=answer, resolve_order=False, resolve_s=0)
+    with anyio.move_on_after(0.01), contextlib.suppress(OrderOutcomeUnknown):
+        await desk.place()
+    assert await desk.commands.resolve(desk._hook("resolve_order"), MARKET, "mine", None, ACCOUNT, 10.0) is None
+
+
+async def test_the_time_of_a_remembered_placement_is_asked_for_beside_the_one_named() -> None:
+    """The request waited for the rate limit for a minute: what was named is when the caller began."""
+    desk = Desk(place_order=[], resolve_order=[], resolve_s=0)
+
+    def answer(*args: Any) -> Any:
+        desk.clock.now += 60
+        return lost()
+
+    desk.answers["place_order"] = answer
+    with pytest.raises(OrderOutcomeUnknown):
+        await desk.place()
+    moments: list[int] = []
+
+    def ask(market: Market, name: str, moment: int, account: Credentials) -> bool:
+        moments.append(moment)
+        return desk.clock.wall_ns() // 1_000_000 - moment <= 7000
+
+    desk.answers["resolve_order"] = ask
+    hook = desk._hook("resolve_order")
+    assert await desk.commands.resolve(hook, MARKET, "mine", START_MS - 5, ACCOUNT, 10.0) is None
+    assert desk.clock.now >= 67
+    assert set(moments) == {START_MS - 5, START_MS + 60_000}
+
+
+# --- ids that are used again ---------------------------------------------------------------------------------------
+
+
+async def used_again(desk: Desk, **first: Any) -> None:
+    """The id's first order is done, its second placement's outcome unknown."""
+    desk.answers["place_order"] = [told(**first), lost()]
+    await desk.place()
+    desk.stream.known["mine"] = told(**first | {"status": OrderStatus.FILLED})
+    desk.commands.told(ACCOUNT, desk.stream.known["mine"])
+    with pytest.raises(OrderOutcomeUnknown):
+        await desk.place()
+
+
+@pytest.mark.parametrize("how", ["stream", "question", "evidence"])
+async def test_the_word_of_an_earlier_order_does_not_free_the_id(how: str) -> None:
+    desk = Desk(place_order=[], resolve_order=True, resolve_s=1.0)
+    await used_again(desk)
+    if how == "question":
+        desk.commands.told(ACCOUNT, [desk.stream.known["mine"]])
+    if how == "evidence":
+        hook = desk._hook("resolve_order")
+        desk.answers["resolve_order"] = lambda *args: desk.stream.tell(desk.stream.known["mine"]) or True
+        with pytest.raises(OrderOutcomeUnknown):
+            await desk.commands.resolve(hook, MARKET, "mine", None, ACCOUNT, 1.0)
+    with pytest.raises(DuplicateClientOrderId):
+        await desk.place()
+    assert desk.count("place_order") == 2
+    desk.commands.told(ACCOUNT, told(id="2", status=OrderStatus.CANCELED))
+    desk.answers["place_order"] = told(id="3")
+    assert await desk.place() == told(id="3")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"created_time": START_MS - 3_600_000},
+        {"updated_time": START_MS - 3_600_000},
+        {"side": Side.SELL},
+        {"price": "9"},
+        {"market": "TOY-SPOT-ETH-USDT"},
+    ],
+    ids=str,
+)
+async def test_an_order_that_cannot_be_the_placement_does_not_free_its_id(other: dict[str, Any]) -> None:
+    desk = Desk(place_order=lost(), resolve_s=0)
+    with pytest.raises(OrderOutcomeUnknown):
+        await desk.place()
+    desk.commands.told(ACCOUNT, told(status=OrderStatus.FILLED, **other))
+    with pytest.raises(DuplicateClientOrderId):
+        await desk.place()
+
+
+async def test_what_the_stream_knew_before_a_placement_left_is_not_that_placement() -> None:
+    """Another process had the id a moment ago."""
+    desk = Desk(place_order=lost(), resolve_s=0)
+    desk.stream.known["mine"] = told(id="0", status=OrderStatus.FILLED, created_time=START_MS - 1)
+    for error in (OrderOutcomeUnknown, DuplicateClientOrderId):
+        with pytest.raises(error):
+            await desk.place()
+    assert desk.count("place_order") == 1
+
+
+async def test_once_the_venues_id_is_known_only_that_order_frees_the_clients() -> None:
+    desk = Desk(place_order=told(id="2"), amend_order=told(id="5", price="11"))
+    await desk.place()
+    desk.commands.told(ACCOUNT, told(id="1", status=OrderStatus.FILLED))
+    with pytest.raises(DuplicateClientOrderId):
+        await desk.place()
+    await desk.amend()  # under another id of the venue, and at another price
+    desk.commands.told(ACCOUNT, told(id="2", status=OrderStatus.CANCELED))
+    with pytest.raises(DuplicateClientOrderId):
+        await desk.place()
+    desk.commands.told(ACCOUNT, told(id="5", price="11", status=OrderStatus.FILLED))
+    assert await desk.place() == told(id="2")
+
+
+async def test_a_conditional_order_goes_on_under_another_id_of_the_venue() -> None:
+    stop = {"type": "STOP_MARKET", "price": None, "stop_price": "12"}
+    desk = Desk(place_order=told(id="algo-2", **stop))
+    await desk.place(**stop)
+    desk.commands.told(ACCOUNT, told(id="77", status=OrderStatus.FILLED, **stop))
+    assert await desk.place(**stop)
 
 
 # --- batches -------------------------------------------------------------------------------------------------------
@@ -451,7 +648,31 @@ async def test_a_batch_whose_answer_is_lost_as_a_whole_is_resolved_order_by_orde
     assert canceled == [told(client_order_id=name, status="CANCELED") for name in "ab"]
 
 
+async def test_a_bug_that_stands_at_one_place_of_a_batch_is_an_outcome_to_find_out() -> None:
+    desk = Desk(
+        place_orders=lambda sent, account: [told(client_order_id="a"), KeyError("orderId")],
+        cancel_orders=lambda refs, account: [KeyError("orderId"), OrderNotFound("?", exchange="TOY")],
+        resolve_order=lambda market, name, since, account: told(client_order_id=name),
+        get_order=told(status=OrderStatus.CANCELED),
+    )
+    orders = [(MARKET, limit(client_order_id=name)) for name in "ab"]
+    assert await desk.commands.place_batch(orders, ACCOUNT) == [told(client_order_id=name) for name in "ab"]
+    done, missing = await desk.commands.cancel_batch([(MARKET, REF), (MARKET, REF)], ACCOUNT)
+    assert done == told(status=OrderStatus.CANCELED)
+    assert isinstance(missing, OrderNotFound)
+
+
 # --- cancelling and amending ---------------------------------------------------------------------------------------
+
+
+async def test_how_long_a_command_may_arrive_depends_on_the_operation() -> None:
+    """Amendments carry a deadline here, cancels none."""
+    desk = Desk(cancel_order=lost("cancel_order"), amend_order=lost("amend_order"), get_order=told())
+    desk.commands._lifetime_s = lambda market, operation="": 5.0 if operation == "amend_order" else None
+    with pytest.raises(OrderOutcomeUnknown):
+        await desk.cancel()
+    with pytest.raises(VenueUnavailable):
+        await desk.amend()
 
 
 @pytest.mark.parametrize("status", [OrderStatus.CANCELED, OrderStatus.FILLED, OrderStatus.EXPIRED])
@@ -547,3 +768,31 @@ async def test_an_order_unchanged_after_the_amendment_can_no_longer_arrive_was_n
         await desk.amend()
     desk = Desk(amend_order=lost("amend_order"), get_order=told(status=OrderStatus.CANCELED))
     assert (await desk.amend()).status is OrderStatus.CANCELED
+
+
+async def test_a_cancel_on_the_stream_proves_nothing_of_an_amendment() -> None:
+    """It may be how the venue amends: the order ends, and goes on under another id. The question tells."""
+    desk = Desk(place_order=told(), amend_order=[], get_order=told(id="2", price="11"))
+    await desk.place()
+
+    def answer(*args: Any) -> Any:
+        desk.stream.tell(told(status=OrderStatus.CANCELED))
+        assert not any(evidence.order for evidence in desk.stream.listening)
+        return lost("amend_order")
+
+    desk.answers["amend_order"] = answer
+    assert await desk.amend() == told(id="2", price="11")
+    with pytest.raises(DuplicateClientOrderId):
+        await desk.place()
+
+
+@pytest.mark.parametrize("news", [{"status": OrderStatus.FILLED}, {"price": "11"}])
+async def test_an_order_that_is_filled_or_as_it_was_to_become_settles_a_lost_amendment(news: dict[str, Any]) -> None:
+    desk = Desk(amend_order=[], get_order=told())
+
+    def answer(*args: Any) -> Any:
+        desk.stream.tell(told(**news))
+        return lost("amend_order")
+
+    desk.answers["amend_order"] = answer
+    assert await desk.amend() == told(**news)

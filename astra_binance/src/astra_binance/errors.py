@@ -34,6 +34,10 @@ STALE_TIMESTAMP = frozenset({"-1021", "-5028", "-4188"})
 """The time stamp was refused, on arrival or at the engine: not executed; once more after measuring the clock."""
 NO_CHANGE_NEEDED = frozenset({"-4046", "-4059"})
 """Margin mode or position mode is already the one asked for."""
+LIMITED = frozenset({429, 418})
+"""Too many requests, and banned for going on."""
+UNSAID_PAUSE_S: Mapping[int, float] = {429: 5.0, 418: 60.0}
+"""How long a limit lasts where the venue does not say."""
 FIREWALL_PAUSE_S = 300.0
 """A 403 of the firewall names no time; going on leads to longer bans."""
 
@@ -178,7 +182,7 @@ def _by_text(failure: Failure) -> Exception:
 
 def _by_status(failure: Failure) -> Exception:
     status = failure.status
-    if status in (429, 418):
+    if status in LIMITED:
         return _made(RateLimited, failure)
     if status == 403 and not failure.code:
         return _made(RateLimited, msgspec.structs.replace(failure, retry_after=failure.retry_after or FIREWALL_PAUSE_S))
@@ -268,5 +272,11 @@ def _retry_after(response: Response, message: str, now_ms: Callable[[], int]) ->
     header = response.headers.get("retry-after", "")
     if header.isascii() and header.isdigit():
         return float(header)
+    until_ms = banned_until(message)
+    return None if until_ms is None else max(0.0, (until_ms - now_ms()) / 1000)
+
+
+def banned_until(message: str) -> int | None:
+    """The time (ms) that the text of a ban names."""
     banned = _BANNED_UNTIL.search(message)
-    return max(0.0, (int(banned[1]) - now_ms()) / 1000) if banned else None
+    return int(banned[1]) if banned else None

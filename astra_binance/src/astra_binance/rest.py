@@ -16,7 +16,7 @@ from astra.models.protocols import Clock
 from astra.net.http import Request, Response, Sign
 from astra.net.ratelimit import Bucket, Cost, RateLimiter
 from astra.rest import REMEMBERED_KEYS, Decode, Params, Recent, RestApi, encoded
-from astra_binance.errors import interpreter
+from astra_binance.errors import UNSAID_PAUSE_S, banned_until, interpreter
 from astra_binance.settings import COINM, OPTIONS, SPOT, USDM
 from astra_binance.signing import Signer, rest_sign, signer
 
@@ -143,6 +143,15 @@ class FamilyRest(RestApi):
     def sign(self, credentials: Credentials) -> Sign:
         key = self.key(credentials)
         return rest_sign(key, self.signer(key), self.recv_window_ms)
+
+    def limited(self, status: int, message: str, until_ms: float | None) -> None:
+        """The WebSocket API, which shares the limits of this API, answered with 429 or 418: nothing is sent before
+        `until_ms` (venue time); where the answer does not say, before the time that the text of a ban names."""
+        if until_ms is None:
+            until_ms = banned_until(message)
+        left_s = 0.0 if until_ms is None else (until_ms - self.clock.now_ms()) / 1000
+        pause_s = left_s if left_s > 0 else UNSAID_PAUSE_S[status]
+        self.limiter.pause(pause_s, f"the WebSocket API answered with {status}: {message}")
 
     async def server_time(self) -> int:
         return (await self.public(_decode_time, "time", weight=1)).server_time

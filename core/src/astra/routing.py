@@ -215,6 +215,16 @@ def construct(cls: Any, host: Host, settings: BaseModel | None) -> Any:
     return cls(host) if settings is None else cls(host, settings)
 
 
+def lifetimes(venue: Any) -> Callable[[Market, str], float | None]:
+    """For how long a venue may still accept a command of a market and an operation; plugins need not derive from
+    `Venue`."""
+    of_operation: Callable[[Market, str], float | None] | None = getattr(venue, "operation_lifetime_s", None)
+    if of_operation is not None:
+        return of_operation
+    of_all: Callable[[Market], float | None] = getattr(venue, "command_lifetime_s", lambda market: None)
+    return lambda market, operation: of_all(market)
+
+
 class VenueRoute:
     """A loaded venue behind its middleware. `call` and `stream` are the only ways to its hooks."""
 
@@ -245,8 +255,9 @@ class VenueRoute:
             host.clock,
             watch=getattr(venue, "account_watch", None),
             id_rule=getattr(venue, "client_id_rule", lambda market: None),
-            lifetime_s=getattr(venue, "command_lifetime_s", lambda market: None),
+            lifetime_s=lifetimes(venue),
             resolve_s=resolve_s,
+            markets=table.all,
         )
         """Orders: the innermost layer of their operations."""
         self._middleware = middleware

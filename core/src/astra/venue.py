@@ -249,6 +249,10 @@ class Venue:
         order that is open after a lost cancel then proves nothing."""
         return None
 
+    def operation_lifetime_s(self, market: Market, operation: str) -> float | None:
+        """The same of one operation (the hook's name), for venues where it is not that of all commands."""
+        return self.command_lifetime_s(market)
+
 
 class StreamingVenue(Venue):
     """A venue with a feed: implements `stream_orderbook` and `stream_trades` on the engine.

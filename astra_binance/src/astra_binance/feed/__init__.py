@@ -61,7 +61,9 @@ class BinanceFeed(Feed):
 
         if product == SPOT:
             spot = self._rest[SPOT]
-            return SpotAccountSession(endpoint, outlet, ticket, market_of, spot.signer, spot.distrust_clock)
+            return SpotAccountSession(
+                endpoint, outlet, ticket, market_of, spot.signer, spot.distrust_clock, spot.limited
+            )
         session = OptionsAccountSession if product == OPTIONS else FuturesAccountSession
         return session(endpoint, outlet, ticket, market_of)
 

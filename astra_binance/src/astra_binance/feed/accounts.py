@@ -15,10 +15,11 @@ import msgspec
 
 from astra.models.accounts import AccountEvent, Balance, Position
 from astra.models.credentials import ApiKey
+from astra.models.orders import Order, OrderType
 from astra.streams.accounts import AccountSession, MarketOf
 from astra.streams.feed import Channel, Endpoint, Frame, Outlet, Payload, Ticket
 from astra.trading.native import NetSides, make_position, margin_mode, position_side
-from astra_binance.errors import STALE_TIMESTAMP
+from astra_binance.errors import LIMITED, STALE_TIMESTAMP
 from astra_binance.feed.endpoints import account_product
 from astra_binance.feed.markets import ErrorText, decode_uncommon
 from astra_binance.feed.reports import (
@@ -133,13 +134,22 @@ class _Subscription(msgspec.Struct, rename="camel"):
     subscription_id: int | None = None
 
 
+class _LimitData(msgspec.Struct, rename="camel"):
+    retry_after: float | None = None
+    """When requests are heard again: a time in ms, not a number of seconds."""
+
+
+class _Error(ErrorText):
+    data: _LimitData | None = None
+
+
 class _Answer(msgspec.Struct):
     """A frame of the WebSocket API: the answer to a request (`id`, `status`), or an event."""
 
     id: str | int | None = None
     status: int | None = None
     result: _Subscription | None = None
-    error: ErrorText | None = None
+    error: _Error | None = None
     event: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
 
 
@@ -161,11 +171,14 @@ class SpotAccountSession(BinanceAccountSession):
         market_of: MarketOf,
         signer: Callable[[ApiKey], Signer],
         clock_refused: Callable[[], None],
+        limited: Callable[[int, str, float | None], None],
     ) -> None:
-        """`clock_refused` is called when the venue did not accept the time stamp."""
+        """`clock_refused` is called when the venue did not accept the time stamp, `limited` with the status, the text
+        and the end (ms; None: not said) of a limit that was passed, or of a ban."""
         super().__init__(endpoint, outlet, ticket, market_of)
         self._signer = signer
         self._clock_refused = clock_refused
+        self._limited = limited
         self._requests = 0
         self._asked: str | None = None
         self._subscription_id: int | None = None
@@ -200,6 +213,9 @@ class SpotAccountSession(BinanceAccountSession):
 
     def received(self, payload: Payload, received_ns: int) -> None:
         answer = _decode_answer(payload)
+        if answer.status in LIMITED:
+            error = answer.error or _Error()
+            self._limited(answer.status, error.msg, error.data.retry_after if error.data else None)
         if bytes(answer.event):
             self._event(answer.event)
         elif answer.status is None:
@@ -221,7 +237,7 @@ class SpotAccountSession(BinanceAccountSession):
             self.outlet.acknowledged([self._channel])
             return
         reason = f"{error.msg} (code {error.code})" if error else f"status {answer.status}"
-        busy = answer.status in (418, 429) or (answer.status or 0) >= 500
+        busy = answer.status in LIMITED or (answer.status or 0) >= 500
         late = error is not None and str(error.code) in STALE_TIMESTAMP
         if late:
             self._clock_refused()
@@ -260,6 +276,11 @@ _decode_old_reports = msgspec.json.Decoder(list[OldOptionReport]).decode
 class FuturesAccountSession(BinanceAccountSession):
     """USD-M or COIN-M."""
 
+    def __init__(self, endpoint: Endpoint, outlet: Outlet, ticket: Ticket | None, market_of: MarketOf) -> None:
+        super().__init__(endpoint, outlet, ticket, market_of)
+        self._types: dict[tuple[str, str | None], OrderType] = {}
+        """(native symbol, id) -> the type that an open order has by its own reports."""
+
     @property
     def _decode(self) -> Callable[[Any], Any]:
         return _decode_futures
@@ -272,16 +293,25 @@ class FuturesAccountSession(BinanceAccountSession):
         if isinstance(event, FuturesOrderUpdate):
             market = self.market(event.order.symbol)
             if market is not None:
-                yield from event.order.events(market)
+                for told in event.order.events(market):
+                    if isinstance(told, Order):
+                        self._note(event.order.symbol, told)
+                    yield told
         elif isinstance(event, AlgoUpdate):
             market = self.market(event.order.symbol)
             if market is not None:
-                yield event.event(market)
+                yield event.event(market, self._types.get((event.order.symbol, event.order.real_id)))
         elif isinstance(event, FuturesAccountUpdate):
             wallet = account_product(self.endpoint)
             for row in event.change.balances:
                 yield Balance(asset=row.asset, wallet=wallet, total=row.wallet_balance)
             yield from self._positions(event.change.positions)
+
+    def _note(self, symbol: str, order: Order) -> None:
+        if order.status.is_open:
+            self._types[symbol, order.id] = order.type
+        else:
+            self._types.pop((symbol, order.id), None)
 
 
 class OptionsAccountSession(BinanceAccountSession):

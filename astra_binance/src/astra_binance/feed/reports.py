@@ -12,7 +12,7 @@ import msgspec
 
 from astra.models.accounts import Balance
 from astra.models.markets import Market
-from astra.models.orders import Fill, Order
+from astra.models.orders import Fill, Order, OrderType
 from astra.models.trades import Side
 from astra.trading.native import average_of, decimal_or_none, make_fill, make_order
 from astra_binance.settings import SPOT
@@ -20,6 +20,7 @@ from astra_binance.trading.terms import (
     ALGO_PREFIX,
     POST_ONLY_WORDS,
     algo_status,
+    is_order_id,
     order_status,
     order_type,
     time_in_force,
@@ -278,6 +279,8 @@ class AlgoReport(
         "average": "ap",
         "filled": "aq",
         "reduce_only": "R",
+        "actual_order_id": "ai",
+        "actual_type": "act",
     },
 ):
     """`o` of ALGO_UPDATE: a conditional order. Its real order, once there is one, has reports of its own."""
@@ -295,23 +298,37 @@ class AlgoReport(
     average: str = ""
     filled: str = ""
     reduce_only: bool = False
+    actual_order_id: str | int | None = ""
+    actual_type: str | None = ""
+    """The type of the real order; "0" before there is one."""
+
+    @property
+    def real_id(self) -> str | None:
+        """The order that it became, once it was triggered."""
+        return str(self.actual_order_id) if is_order_id(self.actual_order_id) else None
 
 
 class AlgoUpdate(msgspec.Struct, tag_field="e", tag="ALGO_UPDATE", rename={"order": "o", "time": "T"}):
     order: AlgoReport
     time: int
 
-    def event(self, market: Market) -> Order:
+    def event(self, market: Market, real_type: OrderType | None = None) -> Order:
+        """The conditional order, or what it became: that order has the id and the type of its own reports
+        (`real_type`; without one of them yet, the type that this event names)."""
         report = self.order
         price = decimal_or_none(report.price)
+        real_id = report.real_id
+        kind = order_type(report.type, price)
+        if real_id is not None:
+            kind = real_type or order_type(report.actual_type or "", price)
         total = decimal_or_none(report.quantity)
         filled = decimal_or_none(report.filled) or _ZERO
         return make_order(
             market,
-            order_id=f"{ALGO_PREFIX}{report.algo_id}",
+            order_id=real_id or f"{ALGO_PREFIX}{report.algo_id}",
             client_order_id=report.client_id,
             side=report.side,
-            kind=order_type(report.type, price),
+            kind=kind,
             status=algo_status(report.status, filled, total),
             price=price,
             stop_price=decimal_or_none(report.trigger_price),

@@ -141,19 +141,27 @@ class BinanceTrading(FamilyTrading):
         Ids and client ids are never in one request: which answer is whose is known by its place alone.
         """
         results: dict[int, Order | Exception] = {}
+        # All are put into words before any is sent: an id that is none must not come up half-way.
+        wires = [ref.client_order_id if ref.id is None else self.numeric(ref.id) for ref in refs]
         by_id = [(place, ref) for place, ref in enumerate(refs) if ref.id is not None]
         by_client_id = [(place, ref) for place, ref in enumerate(refs) if ref.id is None]
         for name, several in ((rules.ids, by_id), (rules.client_ids, by_client_id)):
             for start in range(0, len(several), rules.size):
                 few = several[start : start + rules.size]
-                answers = await self._cancel_few(market, name, [ref for _, ref in few], credentials, rules)
+                wire = msgspec.json.encode([wires[place] for place, _ in few]).decode()
+                answers = await self._cancel_few(market, (name, wire), [ref for _, ref in few], credentials, rules)
                 results |= zip((place for place, _ in few), answers, strict=True)
         return [results[place] for place in sorted(results)]
 
     async def _cancel_few(
-        self, market: Market, name: str, refs: Sequence[OrderRef], credentials: Credentials, rules: CancelRules
+        self,
+        market: Market,
+        listed: tuple[str, str],
+        refs: Sequence[OrderRef],
+        credentials: Credentials,
+        rules: CancelRules,
     ) -> Sequence[Order | Exception]:
-        wire = msgspec.json.encode([ref.client_order_id if ref.id is None else self.numeric(ref.id) for ref in refs])
+        """One request. `listed`: the parameter that lists the ids of `refs`."""
 
         def unknown(ref: OrderRef, lost: AnswerLost | OrderOutcomeUnknown) -> Exception:
             return self.unknown("cancel_orders", market, ref, lost)
@@ -162,7 +170,7 @@ class BinanceTrading(FamilyTrading):
             body = await self.rest.command(
                 "DELETE",
                 "batchOrders",
-                [("symbol", market.native_symbol), (name, wire.decode())],
+                [("symbol", market.native_symbol), listed],
                 credentials,
                 market=market.symbol,
                 operation="cancel_orders",
@@ -204,7 +212,7 @@ class BinanceTrading(FamilyTrading):
         """Own fills in a market from the family's fill history."""
         assert market is not None
 
-        async def fetch(start: int | None, end: int | None, size: int) -> Sequence[Fill]:
+        async def fetch(start: int | None, end: int | None, size: int) -> tuple[Sequence[Fill], int | None]:
             params: Parameters = [
                 ("symbol", market.native_symbol),
                 ("startTime", start),
@@ -213,6 +221,7 @@ class BinanceTrading(FamilyTrading):
             ]
             weight = history.weight
             rows = await self.rest.signed(history.decode, "GET", history.path, params, credentials, weight=weight)
-            return [row.fill(market) for row in rows]
+            fills = [row.fill(market) for row in rows]
+            return fills, max(fill.time for fill in fills) if len(fills) >= size else None
 
         return await self.windowed(fetch, since, limit, history.window_ms)

@@ -14,7 +14,7 @@ from functools import partial
 
 import msgspec
 
-from astra.errors import BadRequest, InvalidOrder, OrderNotFound, VenueError
+from astra.errors import BadRequest, InvalidOrder, OrderNotFound, VenueError, VenueUnavailable
 from astra.models.accounts import Balance, Fees, Position
 from astra.models.credentials import Credentials
 from astra.models.markets import Market
@@ -41,6 +41,7 @@ from astra_binance.trading.terms import (
     FUTURES_TYPES,
     POST_ONLY_WORDS,
     algo_status,
+    is_order_id,
     order_status,
     order_type,
     time_in_force,
@@ -52,7 +53,6 @@ CANCEL_BATCH = 10
 """Cancels in one batch at most."""
 FILLS_REACH_MS = 90 * DAY_MS
 """Fills are kept for three months (since 2026-08-26)."""
-NOT_TRIGGERED = ("", "0")
 
 
 class Dialect(msgspec.Struct, frozen=True):
@@ -150,14 +150,27 @@ class AlgoOrder(msgspec.Struct, rename="camel"):
     trigger_price: str = ""
     time_in_force: str | None = None
     reduce_only: bool = False
-    actual_order_id: str | int = ""
+    actual_order_id: str | int | None = ""
     """The order that it became; empty until triggered."""
     create_time: int | None = None
     update_time: int | None = None
 
     @property
     def triggered(self) -> bool:
-        return str(self.actual_order_id) not in NOT_TRIGGERED
+        return is_order_id(self.actual_order_id)
+
+    @property
+    def ref(self) -> OrderRef:
+        return OrderRef(id=f"{ALGO_PREFIX}{self.algo_id}")
+
+    def became(self, row: FuturesOrder) -> bool:
+        """Is the ordinary order what this one, which waited when it was read, has become since? It has the same client
+        id then; but so may another order, because ids of conditional orders are a space of their own."""
+        return (
+            (row.symbol, row.client_order_id, row.side) == (self.symbol, self.client_algo_id, self.side)
+            and bool(self.client_algo_id)
+            and (row.time is None or self.create_time is None or row.time >= self.create_time)
+        )
 
     def order(self, market: Market) -> Order:
         price = decimal_or_none(self.price)
@@ -165,7 +178,7 @@ class AlgoOrder(msgspec.Struct, rename="camel"):
         done = self.algo_status == "FINISHED"
         return make_order(
             market,
-            order_id=f"{ALGO_PREFIX}{self.algo_id}",
+            order_id=self.ref.id,
             client_order_id=self.client_algo_id,
             side=self.side,
             kind=order_type(self.order_type, price),
@@ -256,8 +269,28 @@ _decode_positions = msgspec.json.Decoder(list[_Position]).decode
 _decode_rate = msgspec.json.Decoder(_CommissionRate).decode
 
 
-def _batch_order(row: msgspec.Raw, market: Market) -> Order:
+def _placed_order(row: msgspec.Raw, market: Market) -> Order:
     return _decode_order(row).order(market, placed=True)
+
+
+def _canceled_order(row: msgspec.Raw, market: Market) -> Order:
+    return _decode_order(row).order(market)
+
+
+def _is_algo(ref: OrderRef) -> bool:
+    return ref.id is not None and ref.id.startswith(ALGO_PREFIX)
+
+
+def _identified(real: Order, algo: Order) -> Order:
+    """What a conditional order became, under the identity of the first."""
+    return real.model_copy(
+        update={
+            "client_order_id": algo.client_order_id,
+            "type": algo.type,
+            "stop_price": algo.stop_price,
+            "created_time": algo.created_time,
+        }
+    )
 
 
 class FuturesTrading(BinanceTrading):
@@ -274,6 +307,13 @@ class FuturesTrading(BinanceTrading):
     @property
     def finds_done_conditionals(self) -> bool:  # type: ignore[override]
         return self.dialect.algo_lookup
+
+    def placement_window_ms(self, placement: Placement | None) -> int | None:
+        """An order of another process may have been a conditional one: where those are found only while they are open,
+        that it is not found proves nothing."""
+        if placement is None and not self.finds_done_conditionals:
+            return None
+        return self.command_window_ms
 
     # -- placing ------------------------------------------------------------------------------------------------
 
@@ -370,73 +410,100 @@ class FuturesTrading(BinanceTrading):
     async def place_batch(
         self, orders: Sequence[tuple[Market, OrderRequest]], credentials: Credentials
     ) -> Sequence[Order | Exception]:
-        batch = BatchRules(
-            "batchOrders", BATCH, self.order_params, lambda row, market: _decode_order(row).order(market)
-        )
+        batch = BatchRules("batchOrders", BATCH, self.order_params, _placed_order)
         return await self.in_batches(orders, credentials, batch)
 
     # -- one order ----------------------------------------------------------------------------------------------
 
     async def get(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
-        if ref.id is None or not ref.id.startswith(ALGO_PREFIX):
-            try:
-                return await self._ordinary(market, ref, credentials)
-            except OrderNotFound as missing:
-                algo = await self._algo_instead(market, ref, credentials, missing)
-        else:
-            algo = await self._algo(market, ref, credentials)
-        return await self._followed(market, algo, credentials) if algo.triggered else algo.order(market)
+        """By client id both id spaces are asked until one has an open order; of orders that are done it is the newer
+        one: ids are unique among open orders only."""
+        if _is_algo(ref):
+            return await self._conditional(market, ref, credentials)
+        if ref.id is not None:
+            return await self._ordinary(market, ref, credentials)
+        found = await self._in_both_spaces(market, ref, credentials, until_open=True)
+        return max(found, key=lambda order: (order.status.is_open, order.created_time or 0))
 
     async def placed(
         self, market: Market, client_order_id: str, credentials: Credentials, placement: Placement | None
     ) -> Order:
         ref = OrderRef(client_order_id=client_order_id)
-        if placement is not None and not placement.conditional:
+        if placement is None:
+            found = await self._in_both_spaces(market, ref, credentials)
+            return max(found, key=lambda order: order.created_time or 0)
+        if not placement.conditional:
             return await self._ordinary(market, ref, credentials)
-        return await self.get(market, ref, credentials)
+        try:
+            return await self._conditional(market, ref, credentials)
+        except OrderNotFound:
+            if self.dialect.algo_lookup:
+                raise
+            return await self._ordinary(market, ref, credentials)  # what was triggered has the client id, too
+
+    async def _in_both_spaces(
+        self, market: Market, ref: OrderRef, credentials: Credentials, *, until_open: bool = False
+    ) -> Sequence[Order]:
+        """The orders that have a client id: an ordinary and a conditional one at most; with `until_open` no more are
+        looked for once one is open. Raises `OrderNotFound` when there is none."""
+        looks = [self._ordinary, self._conditional]
+        if not self.dialect.algo_lookup:
+            looks.reverse()  # listed while they are open only: one that is triggered meanwhile is an ordinary one then
+        found: dict[str | None, Order] = {}
+        missing: list[OrderNotFound] = []
+        for look in looks:
+            try:
+                order = await look(market, ref, credentials)
+            except OrderNotFound as error:
+                missing.append(error)
+                continue
+            if look == self._conditional or order.id not in found:
+                found[order.id] = order  # what became of a conditional order keeps that one's identity
+            if until_open and order.status.is_open:
+                break
+        if not found:
+            raise missing[0]
+        return list(found.values())
+
+    async def _row(self, market: Market, ref: OrderRef, credentials: Credentials) -> FuturesOrder:
+        params: Parameters = [("symbol", market.native_symbol), *self.ref_params(ref)]
+        return await self.rest.signed(_decode_order, "GET", "order", params, credentials, weight=1)
 
     async def _ordinary(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
-        params: Parameters = [("symbol", market.native_symbol), *self.ref_params(ref)]
-        return (await self.rest.signed(_decode_order, "GET", "order", params, credentials, weight=1)).order(market)
+        return (await self._row(market, ref, credentials)).order(market)
+
+    async def _conditional(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
+        """A conditional order; when it was triggered, what its real order says, under the identity of the first."""
+        algo = await self._algo(market, ref, credentials)
+        waiting = algo.order(market)
+        if not algo.triggered:
+            return waiting
+        try:
+            real = await self._ordinary(market, OrderRef(id=str(algo.actual_order_id)), credentials)
+        except OrderNotFound:
+            return waiting  # unfilled orders vanish after three days
+        return _identified(real, waiting)
 
     async def _algo(self, market: Market, ref: OrderRef, credentials: Credentials) -> AlgoOrder:
+        """A conditional order of the market. Raises `OrderNotFound`, also for one of another market: the endpoints of
+        conditional orders do not take a symbol."""
         params = self._algo_ref(ref)
         if self.dialect.algo_lookup:
-            return await self.rest.signed(_decode_algo, "GET", "algoOrder", params, credentials, weight=1)
+            algo = await self.rest.signed(_decode_algo, "GET", "algoOrder", params, credentials, weight=1)
+            if algo.symbol == market.native_symbol:
+                return algo
+            raise OrderNotFound(
+                f"conditional order {ref.id or ref.client_order_id} is one of {algo.symbol}, not of {market.symbol}",
+                exchange=self.exchange,
+            )
         for algo in await self._open_algos(market, credentials):
-            if (algo.algo_id if ref.id is not None else algo.client_algo_id) == params[0][1]:
+            wanted = (algo.algo_id if ref.id is not None else algo.client_algo_id) == params[0][1]
+            if wanted and algo.symbol == market.native_symbol:
                 return algo
         raise OrderNotFound(
             f"no open conditional order {ref.id or ref.client_order_id} in {market.symbol} ({self.title} show open "
             "ones only)",
             exchange=self.exchange,
-        )
-
-    async def _algo_instead(
-        self, market: Market, ref: OrderRef, credentials: Credentials, missing: OrderNotFound
-    ) -> AlgoOrder:
-        """There is no ordinary order of this client id; perhaps a conditional one."""
-        if ref.id is not None:
-            raise missing
-        try:
-            return await self._algo(market, ref, credentials)
-        except OrderNotFound:
-            raise missing from None
-
-    async def _followed(self, market: Market, algo: AlgoOrder, credentials: Credentials) -> Order:
-        """A conditional order that was triggered: what its real order says, under the identity of the first."""
-        waiting = algo.order(market)
-        try:
-            real = await self._ordinary(market, OrderRef(id=str(algo.actual_order_id)), credentials)
-        except OrderNotFound:
-            return waiting  # unfilled orders vanish after three days
-        return real.model_copy(
-            update={
-                "client_order_id": waiting.client_order_id,
-                "type": waiting.type,
-                "stop_price": waiting.stop_price,
-                "created_time": waiting.created_time,
-            }
         )
 
     def _algo_ref(self, ref: OrderRef) -> Parameters:
@@ -445,24 +512,79 @@ class FuturesTrading(BinanceTrading):
         return [("clientAlgoId", ref.client_order_id)]
 
     async def cancel(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
-        if ref.id is None or not ref.id.startswith(ALGO_PREFIX):
+        if _is_algo(ref):
+            algo = await self._algo(market, ref, credentials)
+        else:
             try:
                 return await self._cancel_ordinary(market, ref, credentials)
             except OrderNotFound as missing:
-                algo = await self._algo_instead(market, ref, credentials, missing)
+                if ref.id is not None:
+                    raise
+                try:
+                    algo = await self._algo(market, ref, credentials)
+                except OrderNotFound:
+                    if self.dialect.algo_lookup:
+                        raise missing from None
+                    # Listed while they are open only: one that was triggered in between is an ordinary one now.
+                    return await self._cancel_ordinary(market, ref, credentials)
+        return await self._cancel_conditional(market, algo, ref, credentials)
+
+    async def _cancel_conditional(
+        self, market: Market, algo: AlgoOrder, ref: OrderRef, credentials: Credentials
+    ) -> Order:
+        """Cancel a conditional order, or what it has become since it was triggered."""
+        # The answer to this cancel says nothing of the order: it was looked at before.
+        waiting = algo.order(market)
+        if algo.triggered:
+            real = OrderRef(id=str(algo.actual_order_id))
         else:
-            # The answer to this cancel says nothing of the order: it is looked at before.
-            algo = await self._algo(market, ref, credentials)
-        await self._cancel_algo(market, algo.algo_id, ref, credentials)
-        return algo.order(market).model_copy(update={"status": OrderStatus.CANCELED})
+            try:
+                await self._cancel_algo(market, algo.algo_id, ref, credentials)
+            except OrderNotFound as missing:
+                real = await self._real_order(market, algo, credentials, missing)
+            else:
+                return waiting.model_copy(update={"status": OrderStatus.CANCELED})
+        return _identified(await self._cancel_ordinary(market, real, credentials), waiting)
+
+    async def _real_order(
+        self, market: Market, algo: AlgoOrder, credentials: Credentials, missing: OrderNotFound
+    ) -> OrderRef:
+        """What a conditional order, which waited and is not there to cancel any more, has become. Raises `missing`
+        when that is nothing (it is done), `VenueUnavailable` while it cannot be told."""
+        try:
+            now = await self._algo(market, algo.ref, credentials)
+        except OrderNotFound:
+            if self.dialect.algo_lookup or not algo.client_algo_id:
+                raise missing from None
+            by_client_id = OrderRef(client_order_id=algo.client_algo_id)
+            try:
+                row = await self._row(market, by_client_id, credentials)
+            except OrderNotFound:
+                raise missing from None
+            if not algo.became(row):
+                raise missing from None
+            return OrderRef(id=str(row.order_id))
+        if now.triggered:
+            return OrderRef(id=str(now.actual_order_id))
+        if not now.order(market).status.is_open:
+            raise missing
+        raise VenueUnavailable(
+            f"conditional order {algo.algo_id} of {market.symbol} is being triggered ({now.algo_status}): it was not "
+            "canceled, its real order is not known yet",
+            exchange=self.exchange,
+            code=missing.code,
+        ) from missing
 
     async def cancel_batch(
         self, market: Market, refs: Sequence[OrderRef], credentials: Credentials
     ) -> Sequence[Order | Exception]:
         """Ordinary orders in batches; conditional ones, which have none, one by one."""
+        for ref in refs:
+            if _is_algo(ref):
+                self._algo_ref(ref)  # an id that is none must not come up half-way
         results: dict[int, Order | Exception] = {}
-        ordinary = [place for place, ref in enumerate(refs) if not (ref.id or "").startswith(ALGO_PREFIX)]
-        rules = CancelRules("orderIdList", "origClientOrderIdList", CANCEL_BATCH, _batch_order)
+        ordinary = [place for place, ref in enumerate(refs) if not _is_algo(ref)]
+        rules = CancelRules("orderIdList", "origClientOrderIdList", CANCEL_BATCH, _canceled_order)
         answers = await self.cancels_in_batches(market, [refs[place] for place in ordinary], credentials, rules)
         results |= zip(ordinary, answers, strict=True)
         for place, ref in enumerate(refs):
@@ -502,7 +624,7 @@ class FuturesTrading(BinanceTrading):
 
     async def amend(self, market: Market, ref: OrderRef, change: OrderChange, credentials: Credentials) -> Order:
         """`PUT order`, which wants side, price and total quantity whatever changes: the order is read before."""
-        if ref.id is not None and ref.id.startswith(ALGO_PREFIX):
+        if _is_algo(ref):
             raise self.unsupported("amendment of conditional orders; cancel and place anew")
         now = await self._ordinary(market, ref, credentials)
         if now.type is not OrderType.LIMIT:
@@ -547,8 +669,7 @@ class FuturesTrading(BinanceTrading):
 
         async def one(algo: AlgoOrder) -> Sequence[Order]:
             with contextlib.suppress(OrderNotFound):  # triggered or canceled meanwhile
-                ref = OrderRef(id=f"{ALGO_PREFIX}{algo.algo_id}")
-                await self._cancel_algo(market, algo.algo_id, ref, credentials)
+                await self._cancel_algo(market, algo.algo_id, algo.ref, credentials)
             return ()
 
         async def one_by_one() -> Sequence[Order]:
@@ -559,13 +680,20 @@ class FuturesTrading(BinanceTrading):
         return await self.each((conditional, partial(at, "allOpenOrders")))
 
     async def open_orders(self, market: Market | None, credentials: Credentials) -> Sequence[Order]:
+        # Conditional ones first: one that is triggered meanwhile is an ordinary one then.
+        algos = await self._open_algos(market, credentials)
         params: Parameters = [("symbol", market.native_symbol if market else None)]
         weight = 1 if market else 40
         rows = await self.rest.signed(_decode_orders, "GET", "openOrders", params, credentials, weight=weight)
         orders = [row.order(known) for known, row in await self.with_markets(rows, market, lambda row: row.symbol)]
-        # A triggered one is its real order, which is among the ordinary ones.
-        algos = [algo for algo in await self._open_algos(market, credentials) if not algo.triggered]
-        found = await self.with_markets(algos, market, lambda row: row.symbol)
+        named = {(row.symbol, row.client_order_id): row for row in rows}
+
+        def waits(algo: AlgoOrder) -> bool:
+            row = named.get((algo.symbol, algo.client_algo_id))
+            # A triggered one is its real order, which is among the ordinary ones, or done.
+            return not algo.triggered and not (row is not None and algo.became(row))
+
+        found = await self.with_markets(filter(waits, algos), market, lambda row: row.symbol)
         return orders + [algo.order(known) for known, algo in found]
 
     async def _open_algos(self, market: Market | None, credentials: Credentials) -> Sequence[AlgoOrder]:

@@ -1,7 +1,7 @@
 """Tickets of private connections: listen keys of the futures families and options; for Spot, the measured clock.
 
 A listen key lives 60 minutes and is extended every 30. Spot has none since 2026: its subscription is signed, and needs
-nothing but the venue's time, which is measured before each dial.
+nothing but the venue's time, which is measured before each dial, and room in the limits that it shares with REST.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from astra_binance.rest import Rest
 from astra_binance.settings import SPOT
 
 RENEW_EVERY_S = 1800.0
+SPOT_DIAL_WEIGHT = 2 + 2
+"""A connection to the WebSocket API, and `userDataStream.subscribe.signature` on it."""
 
 
 class _ListenKey(msgspec.Struct, rename="camel"):
@@ -34,11 +36,13 @@ class ListenKeys:
         self._markets = markets
 
     async def obtain(self, endpoint: Endpoint) -> Ticket:
-        """A new listen key, or the running one extended. Raises `AuthenticationError` when the key has no access."""
+        """A new listen key, or the running one extended. Raises `AuthenticationError` when the key has no access,
+        `RateLimited` while the venue must not be asked (a limit was passed, on whichever connection)."""
         await self._markets.all()  # events name markets
         product = account_product(endpoint)
         family = self._rest[product]
         if product == SPOT:
+            await family.limiter.acquire(family.pool.costs(SPOT_DIAL_WEIGHT))
             await family.clock.refresh()
             return Ticket()
         key = (await family.keyed(_decode, "POST", "listenKey", _account(endpoint))).listen_key

@@ -19,6 +19,9 @@ ALGO_PREFIX = "algo:"
 """Conditional futures orders have ids in a space of their own: `algo:2146760` is the conditional order 2146760,
 `2146760` the ordinary one."""
 
+_NO_ORDER = ("", "0")
+"""`actualOrderId` of a conditional order that was not triggered."""
+
 SPOT_TYPES: Mapping[OrderType, str] = {
     OrderType.LIMIT: "LIMIT",
     OrderType.MARKET: "MARKET",
@@ -95,6 +98,11 @@ def algo_status(word: str, filled: Decimal | None, total: Decimal | None) -> Ord
             return OrderStatus.UNKNOWN
         return OrderStatus.FILLED if filled and (total is None or filled >= total) else OrderStatus.CANCELED
     return _STATUS.get(word, OrderStatus.UNKNOWN)
+
+
+def is_order_id(actual: str | int | None) -> bool:
+    """Does the `actualOrderId` of a conditional order name the order that it became?"""
+    return actual is not None and str(actual) not in _NO_ORDER
 
 
 def time_in_force(word: str | None) -> TimeInForce | None:

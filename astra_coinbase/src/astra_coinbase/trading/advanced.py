@@ -47,6 +47,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 PAGE = 250
 MOST_PAGES = 100
+MOST_BARREN = 10
+"""So many pages of fills in a row may bring nothing new: fills that come meanwhile push others to a later page."""
 BATCH = 100
 """Cancels in one request at most."""
 LEEWAY_S = 30
@@ -88,10 +90,21 @@ class _OneOrder(msgspec.Struct):
     order: OrderRow
 
 
-class _Orders(msgspec.Struct):
-    orders: list[OrderRow]
+class _Page(msgspec.Struct, kw_only=True):
+    """A part of a list."""
+
     has_next: bool = False
     cursor: str = ""
+
+    def next_cursor(self, exchange: str) -> str | None:
+        """Where the list goes on; None at its end. Raises `VenueError` where it goes on and does not say where."""
+        if self.has_next and not self.cursor:
+            raise VenueError("a list has more pages, and the venue does not say where", exchange=exchange)
+        return self.cursor if self.has_next else None
+
+
+class _Orders(_Page):
+    orders: list[OrderRow]
 
 
 class _Fills(msgspec.Struct):
@@ -99,10 +112,15 @@ class _Fills(msgspec.Struct):
     cursor: str = ""
 
 
-class _Accounts(msgspec.Struct):
+class _Accounts(_Page):
     accounts: list[AccountRow]
-    has_next: bool = False
-    cursor: str = ""
+
+
+class _Known(msgspec.Struct, frozen=True):
+    """Which order has a client order id."""
+
+    order_id: str
+    product_id: str
 
 
 class _Summary(msgspec.Struct):
@@ -144,7 +162,8 @@ class AdvancedTrading(FamilyTrading):
     """Orders and the account of Advanced Trade.
 
     The venue has no look-up by client order id: ids that this process saw are remembered, others are looked for in the
-    list of orders.
+    list of orders. What is remembered may be the very order that is being placed: lists and streams may tell of it
+    before its acknowledgement arrives.
     """
 
     title = "Coinbase Advanced Trade"
@@ -156,7 +175,9 @@ class AdvancedTrading(FamilyTrading):
     def __init__(self, rest: AdvancedRest, markets: MarketTable, products: Sequence[str]) -> None:
         super().__init__(rest, markets, products)
         self.kinds = Kinds()
-        self._ids: Recent[tuple[Credentials, str], str] = Recent(IDS_KEPT)
+        self._ids: Recent[tuple[Credentials, str], _Known] = Recent(IDS_KEPT)
+        self._placing: set[tuple[Credentials, str]] = set()
+        """The client order ids of placements whose answers are awaited."""
 
     @property
     def command_window_ms(self) -> int:
@@ -166,7 +187,7 @@ class AdvancedTrading(FamilyTrading):
     def _order(self, row: OrderRow, market: Market, credentials: Credentials) -> Order:
         self.kinds.note(row.client_order_id, row.kind)
         if row.client_order_id:
-            self._ids[credentials, row.client_order_id] = row.order_id
+            self._ids[credentials, row.client_order_id] = _Known(row.order_id, row.product_id)
         return row.order(market)
 
     # -- placing ------------------------------------------------------------------------------------------------
@@ -180,28 +201,40 @@ class AdvancedTrading(FamilyTrading):
 
     async def place(self, market: Market, order: OrderRequest, credentials: Credentials) -> Order:
         """The venue acknowledges an order by its id; a client order id that was used before by that of the first
-        order, and places nothing."""
+        order, and places nothing. An order that was known before the request left is therefore not the one asked for;
+        one that is seen while its answer is awaited may well be."""
         assert order.client_order_id is not None
         body = {"client_order_id": order.client_order_id, **self._body(market, order)}
+        key = (credentials, order.client_order_id)
+        if key in self._placing:
+            raise DuplicateClientOrderId(
+                f"an order under the client id {order.client_order_id} is being placed already. Nothing was sent",
+                exchange=self.exchange,
+            )
+        before = self._ids.get(key)
         self.kinds.note(order.client_order_id, order.type)
-        answer = await self.rest.command(
-            decode_placed,
-            "orders",
-            body,
-            credentials,
-            market=market,
-            operation="place_order",
-            ref=OrderRef(client_order_id=order.client_order_id),
-            places=True,
-        )
+        self._placing.add(key)
+        try:
+            answer = await self.rest.command(
+                decode_placed,
+                "orders",
+                body,
+                credentials,
+                market=market,
+                operation="place_order",
+                ref=OrderRef(client_order_id=order.client_order_id),
+                places=True,
+            )
+        finally:
+            self._placing.discard(key)
         placed = answer.success_response
         echoed = (placed.product_id or market.native_symbol, placed.side or order.side.value)
         another = echoed != (market.native_symbol, order.side.value)
-        if another or self._ids.get((credentials, order.client_order_id)) == placed.order_id:
+        if another or (before is not None and before.order_id == placed.order_id):
             raise DuplicateClientOrderId(
                 f"{order.client_order_id} is the client id of another order, {placed.order_id}", exchange=self.exchange
             )
-        self._ids[credentials, order.client_order_id] = placed.order_id
+        self._ids[key] = _Known(placed.order_id, market.native_symbol)
         return acknowledged(market, order, placed.order_id, None)
 
     async def preview(self, market: Market, order: OrderRequest, credentials: Credentials) -> Preview:
@@ -226,10 +259,13 @@ class AdvancedTrading(FamilyTrading):
         return row
 
     async def _find(self, market: Market, client_order_id: str, since: int | None, credentials: Credentials) -> Order:
-        """By client order id: the id that is remembered, else the newest order in the list that has it."""
-        known = self._ids.get((credentials, client_order_id))
+        """By client order id: the order that is remembered, else the newest in the list that has it. `since` (ms): one
+        that was made before is not the one meant."""
+        known = self._known(market, client_order_id, credentials)
         if known is not None:
-            return self._order(await self._row(market, known, credentials), market, credentials)
+            order = self._order(await self._row(market, known, credentials), market, credentials)
+            if since is None or order.created_time is None or order.created_time >= since:
+                return order
         params: list[tuple[str, str | int | None]] = [("product_ids", market.native_symbol)]
         if since is not None:
             params.append(("start_date", time_text(since)))
@@ -237,6 +273,11 @@ class AdvancedTrading(FamilyTrading):
             if row.client_order_id == client_order_id and row.product_id == market.native_symbol:
                 return self._order(row, market, credentials)
         raise OrderNotFound(f"no order in {market.symbol} has the client id {client_order_id}", exchange=self.exchange)
+
+    def _known(self, market: Market, client_order_id: str, credentials: Credentials) -> str | None:
+        """The order id that is remembered, unless it is one of another market's order."""
+        known = self._ids.get((credentials, client_order_id))
+        return known.order_id if known is not None and known.product_id == market.native_symbol else None
 
     async def placed(
         self, market: Market, client_order_id: str, credentials: Credentials, placement: Placement | None
@@ -254,9 +295,9 @@ class AdvancedTrading(FamilyTrading):
             asked = [*params, ("limit", PAGE), ("cursor", cursor)]
             answer = await self.rest.signed(decode_orders, "orders/historical/batch", asked, credentials)
             rows += answer.orders
-            if not answer.has_next or not answer.cursor:
+            cursor = answer.next_cursor(self.exchange)
+            if cursor is None:
                 return rows
-            cursor = answer.cursor
         raise VenueError(f"the list of orders has more than {MOST_PAGES} pages", exchange=self.exchange)
 
     async def open_orders(self, market: Market | None, credentials: Credentials) -> Sequence[Order]:
@@ -273,28 +314,37 @@ class AdvancedTrading(FamilyTrading):
     async def fills(
         self, market: Market | None, since: int | None, limit: int | None, credentials: Credentials
     ) -> Sequence[Fill]:
-        """Newest first at the venue."""
+        """Newest first at the venue: the oldest `limit` from `since` on are known once all from there on are. Fills of
+        markets that are not listed are left out, and do not count. Raises `VenueError` where the pages have no end."""
         params: list[tuple[str, str | int | None]] = []
         if market is not None:
             params.append(("product_ids", market.native_symbol))
         if since is not None:
             params.append(("start_sequence_timestamp", time_text(since)))
-        rows: list[FillRow] = []
+        seen: set[tuple[str, str]] = set()
+        found: list[Fill] = []
         cursor: str | None = None
-        for _ in range(MOST_PAGES):
+        barren = 0
+        while barren < MOST_BARREN:
             asked = [*params, ("limit", PAGE), ("cursor", cursor)]
             answer = await self.rest.signed(decode_fills, "orders/historical/fills", asked, credentials)
-            rows += answer.fills
-            cursor = answer.cursor
+            fresh = {(row.product_id, row.entry_id): row for row in answer.fills}
+            fresh = {key: row for key, row in fresh.items() if key not in seen}
+            seen.update(fresh)
+            rows = await self.with_markets(fresh.values(), market, lambda row: row.product_id)
+            found += [row.fill(known) for known, row in rows]
             # Without `since` the newest are wanted, and they come first.
-            if not cursor or (since is None and len(rows) >= (limit or PAGE)):
-                break
-        found = in_order(
-            row.fill(known) for known, row in await self.with_markets(rows, market, lambda row: row.product_id)
+            enough = since is None and (len(seen) >= PAGE if limit is None else len(found) >= limit)
+            if not answer.cursor or enough:
+                found = in_order(found)
+                if since is None:
+                    return found[-(limit or PAGE) :]
+                return [fill for fill in found if fill.time >= since][:limit]
+            cursor = answer.cursor
+            barren = 0 if fresh else barren + 1
+        raise VenueError(
+            f"the list of fills goes on, and its last {MOST_BARREN} pages brought nothing new", exchange=self.exchange
         )
-        if since is None:
-            return found[-(limit or PAGE) :]
-        return [fill for fill in found if fill.time >= since][:limit]
 
     # -- cancelling and changing --------------------------------------------------------------------------------
 
@@ -303,7 +353,7 @@ class AdvancedTrading(FamilyTrading):
         if ref.id is not None:
             return ref.id
         assert ref.client_order_id is not None
-        known = self._ids.get((credentials, ref.client_order_id))
+        known = self._known(market, ref.client_order_id, credentials)
         if known is None:
             known = (await self._find(market, ref.client_order_id, None, credentials)).id
         assert known is not None
@@ -320,11 +370,11 @@ class AdvancedTrading(FamilyTrading):
     async def _cancel(
         self, order_ids: Sequence[str], market: Market, credentials: Credentials, operation: str, ref: OrderRef
     ) -> Sequence[_Cancel]:
-        """The verdicts on some orders, in their order."""
+        """The verdicts on some orders, in their order. One that is named twice is asked for once."""
         answer = await self.rest.command(
             decode_cancels,
             "orders/batch_cancel",
-            {"order_ids": order_ids},
+            {"order_ids": list(dict.fromkeys(order_ids))},
             credentials,
             market=market,
             operation=operation,
@@ -406,17 +456,24 @@ class AdvancedTrading(FamilyTrading):
         """Of the wallets of both products."""
         found: list[Balance] = []
         if SPOT in self.products:
-            cursor: str | None = None
-            for _ in range(MOST_PAGES):
-                asked: Params = [("limit", PAGE), ("cursor", cursor)]
-                answer = await self.rest.signed(decode_accounts, "accounts", asked, credentials)
-                found += [row.balance() for row in answer.accounts]
-                if not answer.has_next or not answer.cursor:
-                    break
-                cursor = answer.cursor
+            found += await self._spot_balances(credentials)
         if US_FUTURES in self.products:
             found += await self._of_futures(self._futures_balances, credentials)
         return [balance for balance in found if balance.total]
+
+    async def _spot_balances(self, credentials: Credentials) -> Sequence[Balance]:
+        """All wallets, page by page. Raises `VenueError` where there are too many: what is missing would count as
+        nothing."""
+        found: list[Balance] = []
+        cursor: str | None = None
+        for _ in range(MOST_PAGES):
+            asked: Params = [("limit", PAGE), ("cursor", cursor)]
+            answer = await self.rest.signed(decode_accounts, "accounts", asked, credentials)
+            found += [row.balance() for row in answer.accounts]
+            cursor = answer.next_cursor(self.exchange)
+            if cursor is None:
+                return found
+        raise VenueError(f"the list of wallets has more than {MOST_PAGES} pages", exchange=self.exchange)
 
     async def _futures_balances(self, credentials: Credentials) -> Sequence[Balance]:
         summary = (await self.rest.signed(decode_summary, "cfm/balance_summary", (), credentials)).balance_summary

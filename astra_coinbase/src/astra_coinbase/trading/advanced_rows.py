@@ -56,9 +56,15 @@ class Kinds:
         if client_order_id and kind.is_conditional:
             self._kinds[client_order_id] = kind
 
+    def placing(self, client_order_id: str, kind: OrderType) -> None:
+        """A new order is placed under an id that may have been another one's: what was noted of that one is over."""
+        if kind.is_conditional or self._kinds.get(client_order_id) is not None:
+            self._kinds[client_order_id] = kind
+
     def of(self, client_order_id: str, kind: OrderType) -> OrderType:
-        """The type that the order is known to have; else `kind`."""
-        return self._kinds.get(client_order_id) or kind
+        """The conditional type that the order is known to have; else `kind`."""
+        known = self._kinds.get(client_order_id)
+        return known if known is not None and known.is_conditional else kind
 
 
 def status_of(status: str, filled: Decimal) -> OrderStatus:

@@ -61,6 +61,16 @@ class _Trades(msgspec.Struct):
     has_more: bool = False
 
 
+class _TradesPage(msgspec.Struct, frozen=True):
+    """The fills of one request, and of all its rows, those of unlisted markets too: the first and last time, and
+    whether there may be more behind them."""
+
+    fills: Sequence[Fill]
+    first: int | None
+    last: int | None
+    more: bool
+
+
 class _Summaries(msgspec.Struct):
     summaries: list[SummaryRow]
 
@@ -154,7 +164,7 @@ class InternationalTrading(FamilyTrading):
         assert order.client_order_id is not None
         options: CoinbaseOrderOptions = self.options(order, **allowed_options(order))
         params = order_params(market, order, options)
-        self.kinds.note(order.client_order_id, order.type)
+        self.kinds.placing(order.client_order_id, order.type)
         answer = await self.rest.command(
             decode_done,
             "buy" if order.side is Side.BUY else "sell",
@@ -247,19 +257,55 @@ class InternationalTrading(FamilyTrading):
         limit: int | None,
         credentials: Credentials,
     ) -> Sequence[Fill]:
-        name = "instrument" if market is not None else "currency"
+        """Fills of markets that are not listed are left out, and do not count. Raises `VenueError` where they cannot
+        all be told."""
 
-        async def fetch(start: int | None, end: int | None, size: int) -> Sequence[Fill]:
-            """The newest; of a span the oldest first."""
-            asked: dict[str, Any] = {**wanted, "count": size, "sorting": "desc"}
-            if start is not None:
-                asked |= {"start_timestamp": start, "end_timestamp": end, "sorting": "asc"}
-            method = f"get_user_trades_by_{name}" + ("" if start is None else "_and_time")
-            rows = (await self.rest.private(decode_trades, method, asked, credentials)).result.trades
-            found = await self.with_markets(rows, market, lambda row: row.instrument_name)
-            return [row.fill(known) for known, row in found]
+        async def fetch(start: int | None, end: int | None, size: int) -> tuple[Sequence[Fill], int | None]:
+            """Of a span the oldest first."""
+            assert start is not None
+            assert end is not None
+            page = await self._trades(wanted, market, (start, end), size, "asc", credentials)
+            return page.fills, (start if page.last is None else page.last) if page.more else None
 
-        return await self.windowed(fetch, since, limit, WINDOW_MS, PAGE)
+        if since is not None:
+            return await self.windowed(fetch, since, limit, WINDOW_MS, PAGE)
+        page = await self._trades(wanted, market, None, min(limit or PAGE, PAGE), "desc", credentials)
+        found = {(fill.market, fill.id): fill for fill in page.fills}
+        until: int | None = None
+        while page.more and limit is not None and len(found) < limit:
+            if page.first is None or page.first == until:
+                raise VenueError(
+                    f"the fills before {until} cannot all be told: more than {PAGE} fills in one millisecond",
+                    exchange=self.exchange,
+                )
+            until = page.first  # again, because more may share that millisecond
+            page = await self._trades(wanted, market, (0, until), PAGE, "desc", credentials)
+            found.update(((fill.market, fill.id), fill) for fill in page.fills)
+        return in_order(found.values())[-(limit or PAGE) :]
+
+    async def _trades(
+        self,
+        wanted: Mapping[str, str],
+        market: Market | None,
+        span: tuple[int, int] | None,
+        size: int,
+        sorting: str,
+        credentials: Credentials,
+    ) -> _TradesPage:
+        asked: dict[str, Any] = {**wanted, "count": size, "sorting": sorting}
+        method = f"get_user_trades_by_{'currency' if market is None else 'instrument'}"
+        if span is not None:
+            asked |= {"start_timestamp": span[0], "end_timestamp": span[1]}
+            method += "_and_time"
+        answer = (await self.rest.private(decode_trades, method, asked, credentials)).result
+        times = [row.timestamp for row in answer.trades]
+        rows = await self.with_markets(answer.trades, market, lambda row: row.instrument_name)
+        return _TradesPage(
+            fills=[row.fill(known) for known, row in rows],
+            first=min(times, default=None),
+            last=max(times, default=None),
+            more=answer.has_more or len(times) >= size,
+        )
 
     # -- cancelling and changing --------------------------------------------------------------------------------
 

@@ -104,6 +104,10 @@ class DerivativesTrading(FamilyTrading):
     def command_window_ms(self) -> int:
         return self.rest.window_ms
 
+    def command_window_of(self, operation: str) -> int | None:
+        """`processBefore` is documented for single commands; cancelling all has none, and of batches it is not said."""
+        return None if operation in ("cancel_all_orders", "cancel_orders") else self.command_window_ms
+
     # -- placing ------------------------------------------------------------------------------------------------
 
     def order_params(self, market: Market, order: OrderRequest) -> Parameters:

@@ -105,6 +105,10 @@ class FamilyTrading:
         was not placed."""
         return None
 
+    def command_window_of(self, operation: str) -> int | None:
+        """The same of one operation (the hook's name: "cancel_all_orders", ...), where not all commands carry it."""
+        return self.command_window_ms
+
     def placement_window_ms(self, placement: Placement | None) -> int | None:
         """The same for a placement (None: not one of this process), where that depends on how it was sent."""
         return self.command_window_ms
@@ -344,29 +348,39 @@ class FamilyTrading:
 
     async def windowed(
         self,
-        fetch: Callable[[int | None, int | None, int], Awaitable[Sequence[Fill]]],
+        fetch: Callable[[int | None, int | None, int], Awaitable[tuple[Sequence[Fill], int | None]]],
         since: int | None,
         limit: int | None,
         window_ms: int,
         page: int = PAGE,
     ) -> Sequence[Fill]:
-        """Fills from `fetch(start, end, size)`, which takes at most `window_ms` and `page` fills at a time and gives
+        """Fills from `fetch(start, end, size)`, which takes at most `window_ms` and `page` rows at a time and gives
         the oldest of the window first; oldest first.
 
-        Without `since` the newest `limit`; with it the oldest `limit` from there on.
+        `fetch` gives the fills, and the time of the page's last row where the window may have more of them (else
+        None): a page that was full is full whatever is left out of it, like rows of markets that are not listed.
+
+        Without `since` the newest `limit`; with it the oldest `limit` from there on. Raises `VenueError` where a page
+        cannot hold what happened in one millisecond: what is behind it cannot be asked for.
         """
         if since is None:
-            return in_order(await fetch(None, None, min(limit or page, page)))[-(limit or page) :]
+            newest, _ = await fetch(None, None, min(limit or page, page))
+            return in_order(newest)[-(limit or page) :]
         now = self.rest.clock.now_ms()
         found: dict[tuple[str, str], Fill] = {}
         start = since
         while start <= now and (limit is None or len(found) < limit):
             end = start + window_ms - 1
-            rows = in_order(await fetch(start, end, page))
-            fresh = [fill for fill in rows if (fill.market, fill.id) not in found]
-            found.update(((fill.market, fill.id), fill) for fill in fresh)
-            # A full page: go on from its last time, again, because more fills may share that millisecond.
-            start = end + 1 if len(rows) < page else rows[-1].time if fresh else rows[-1].time + 1
+            fills, last = await fetch(start, end, page)
+            found.update(((fill.market, fill.id), fill) for fill in fills)
+            if last is None:
+                start = end + 1
+            elif last > start:
+                start = last  # again, because more rows may share that millisecond
+            else:
+                raise VenueError(
+                    f"more than {page} fills in one millisecond, {start}: not all can be told", exchange=self.exchange
+                )
         return in_order(found.values())[:limit]
 
 

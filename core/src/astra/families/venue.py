@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -12,6 +12,7 @@ import anyio
 from astra.errors import (
     AstraError,
     AuthenticationError,
+    Outcome,
     PermissionDenied,
     StreamClosed,
     UnsupportedOperation,
@@ -41,6 +42,7 @@ from astra.models.orders import (
 )
 from astra.models.protocols import Host
 from astra.net.clock import VenueClock
+from astra.net.http import AnswerLost
 from astra.net.ratelimit import RateLimiter
 from astra.streams.feed import Channel, HistorySource
 from astra.venue import AccountStreamingVenue, MarketTable, VenueSettings
@@ -48,6 +50,10 @@ from astra.venue import AccountStreamingVenue, MarketTable, VenueSettings
 logger = logging.getLogger("astra.venue")
 
 T = TypeVar("T")
+
+
+def _lifetime_s(window_ms: int | None) -> float | None:
+    return None if window_ms is None else (window_ms + RESOLVE_MARGIN_MS) / 1000
 
 
 class OrderbookSource(HistorySource, Protocol):
@@ -191,18 +197,23 @@ class FamilyVenue(AccountStreamingVenue):
     async def place_orders(
         self, orders: Sequence[tuple[Market, OrderRequest]], credentials: Credentials
     ) -> Sequence[Order | Exception]:
-        """Family by family. What a family does not take in batches is refused before any is sent."""
+        """Family by family. What a family does not take in batches is refused before any is sent; one that fails after
+        that has its failure at its own places, and the others are sent."""
         orders = [(market, self.identified(market, order)) for market, order in orders]
         by_family: dict[FamilyTrading, list[int]] = {}
         for place, (market, _) in enumerate(orders):
             by_family.setdefault(self.family_of(market), []).append(place)
         for family, places in by_family.items():
             family.check_batch([orders[place][1] for place in places])
-        results: dict[int, Order | Exception] = {}
-        for family, places in by_family.items():
-            answers = await family.place_batch([orders[place] for place in places], credentials)
-            results.update(zip(places, answers, strict=True))
-        return [results[place] for place in range(len(orders))]
+
+        def ref(place: int) -> tuple[Market, OrderRef]:
+            market, order = orders[place]
+            return market, OrderRef(client_order_id=order.client_order_id)
+
+        async def send(family: FamilyTrading, places: Sequence[int]) -> Sequence[Order | Exception]:
+            return await family.place_batch([orders[place] for place in places], credentials)
+
+        return await self._part_by_part("place_orders", by_family.items(), send, ref)
 
     @hookimpl
     async def get_order(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
@@ -216,18 +227,58 @@ class FamilyVenue(AccountStreamingVenue):
     async def cancel_orders(
         self, refs: Sequence[tuple[Market, OrderRef]], credentials: Credentials
     ) -> Sequence[Order | Exception]:
-        """Market by market. A family that has no batches refuses before any is sent."""
+        """Market by market. A family that has no batches refuses before any is sent; a market that fails after that has
+        its failure at its own places, and the others are sent."""
         by_market: dict[str, list[int]] = {}
         for place, (market, _) in enumerate(refs):
             self.family_of(market).check_cancel_batch()
             by_market.setdefault(market.symbol, []).append(place)
+
+        async def send(family: FamilyTrading, places: Sequence[int]) -> Sequence[Order | Exception]:
+            return await family.cancel_batch(refs[places[0]][0], [refs[place][1] for place in places], credentials)
+
+        parts = [(self.family_of(refs[places[0]][0]), places) for places in by_market.values()]
+        return await self._part_by_part("cancel_orders", parts, send, lambda place: refs[place])
+
+    async def _part_by_part(
+        self,
+        operation: str,
+        parts: Iterable[tuple[FamilyTrading, Sequence[int]]],
+        send: Callable[[FamilyTrading, Sequence[int]], Awaitable[Sequence[Order | Exception]]],
+        order_at: Callable[[int], tuple[Market, OrderRef]],
+    ) -> Sequence[Order | Exception]:
+        """The answers to a batch that is sent in parts, each a family and the places of its orders in the batch.
+
+        What a part fails with stands at its places, because another part may have been carried out; a failure that
+        does not tell whether the part was is an unknown outcome of each of its orders. A batch of which every part was
+        refused is refused.
+        """
         results: dict[int, Order | Exception] = {}
-        for places in by_market.values():
-            market = refs[places[0]][0]
-            few = [refs[place][1] for place in places]
-            answers = await self.family_of(market).cancel_batch(market, few, credentials)
+        refusals: list[AstraError] = []
+        carried_out = False
+        for family, places in parts:
+            answers: Sequence[Order | Exception]
+            try:
+                answers = await send(family, places)
+                if len(answers) != len(places):
+                    raise ValueError(f"{len(answers)} answers to {len(places)} orders")
+                carried_out = True
+            except AstraError as error:
+                if isinstance(error, VenueError) and error.outcome is Outcome.UNKNOWN:
+                    answers = [family.unknown(operation, *order_at(place), error) for place in places]
+                    carried_out = True
+                else:
+                    answers = [error] * len(places)
+                    refusals.append(error)
+            except Exception as error:
+                logger.exception("%s: %s failed in %s", self.code, operation, family.title)
+                lost = AnswerLost(f"{operation} failed in the plugin ({type(error).__name__})")
+                answers = [family.unknown(operation, *order_at(place), lost) for place in places]
+                carried_out = True
             results.update(zip(places, answers, strict=True))
-        return [results[place] for place in range(len(refs))]
+        if refusals and not carried_out:
+            raise refusals[0]
+        return [results[place] for place in sorted(results)]
 
     @hookimpl
     async def amend_order(self, market: Market, ref: OrderRef, change: OrderChange, credentials: Credentials) -> Order:
@@ -276,8 +327,13 @@ class FamilyVenue(AccountStreamingVenue):
 
     def command_lifetime_s(self, market: Market) -> float | None:
         """The window that every command carries, and a margin for clocks."""
-        window_ms = self.family_of(market).command_window_ms
-        return None if window_ms is None else (window_ms + RESOLVE_MARGIN_MS) / 1000
+        return _lifetime_s(self.family_of(market).command_window_ms)
+
+    def operation_lifetime_s(self, market: Market, operation: str) -> float | None:
+        """As the family says it of the operation, where that is not what it says of commands as such."""
+        family = self.family_of(market)
+        window_ms = family.command_window_of(operation)
+        return self.command_lifetime_s(market) if window_ms == family.command_window_ms else _lifetime_s(window_ms)
 
     @hookimpl
     async def keep_alive_orders(self, market: Market | None, timeout_s: float, credentials: Credentials) -> None:

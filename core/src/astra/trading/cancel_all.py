@@ -28,7 +28,7 @@ class LostCancelAll:
     It was carried out if nothing that was there before is open any more, and either an order that was sent before is
     canceled or the request can no longer arrive: one that still could, would cancel what is placed meanwhile. What is
     still open when it can no longer arrive (`lifetime_s` after it left; None: the venue names no such time) was not
-    canceled by it.
+    canceled by it. That nothing was open before it left proves nothing either: it may arrive all the same.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class LostCancelAll:
         self._canceled: dict[str, Order] = {}
         self._open: Sequence[Order] | None = None
         self._dead = False
+        self._carried_out = False
 
     async def outcome(self, lost: OrderOutcomeUnknown, timeout_s: float) -> Sequence[Order]:
         """The orders that are canceled, as far as they were sent from here. Raises `OrderOutcomeUnknown`, which says
@@ -65,7 +66,7 @@ class LostCancelAll:
         if self._list is None:
             raise lost
         finding = await find_out(self._look, Evidence(lambda _: False), self._clock, timeout_s, self._lifetime_s)
-        if finding.carried_out is False and not self._open:
+        if self._carried_out:
             return list(self._canceled.values())
         if self._open is None:
             said = f"Which orders are open could not be asked ({finding.error})."
@@ -87,7 +88,7 @@ class LostCancelAll:
         raise error
 
     async def _look(self) -> bool:
-        """False once it is known."""
+        """False once there is nothing more to learn."""
         assert self._list is not None
         dead = self._dead_at is not None and self._clock.monotonic() >= self._dead_at
         listed: Sequence[Order] = await self._list(self._market, self._account)
@@ -96,7 +97,8 @@ class LostCancelAll:
         if self._open:
             return not dead
         await self._look_up()
-        return not (dead or self._dead_at is None or self._canceled)
+        self._carried_out = dead or bool(self._canceled)
+        return not self._carried_out and (self._dead_at is not None or bool(self._before))
 
     def _was_there(self, order: Order) -> bool:
         """May the order have been there when the request left? (A clock may be wrong, our memory is not.)"""
@@ -120,6 +122,8 @@ class LostCancelAll:
                     order: Order = await get(sent.where, OrderRef(client_order_id=client_order_id), self._account)
                 except VenueError:
                     return  # not known yet, or not any more
+            if not sent.may_be(order):
+                return  # an earlier order under the id
             if order.status.is_final:
                 self._before.pop(client_order_id, None)
                 self._sent.told(self._account, order)

@@ -23,7 +23,7 @@ from astra.errors import (
 )
 from astra.models.credentials import Credentials
 from astra.models.markets import Market
-from astra.models.orders import Order, OrderChange, OrderRef, OrderRequest
+from astra.models.orders import Order, OrderChange, OrderRef, OrderRequest, OrderStatus
 from astra.models.protocols import Clock
 from astra.trading.cancel_all import LostCancelAll, unknown
 from astra.trading.checks import ClientIdRule, ClientIdsUnique, check_order
@@ -32,10 +32,8 @@ from astra.trading.outcome import (
     Finding,
     find_out,
     is_settled,
-    may_be,
     named,
     proves_change,
-    proves_placement,
     still_unknown,
 )
 from astra.trading.sent import SentOrder, SentOrders
@@ -68,9 +66,10 @@ class AccountWatch(Protocol):
 class Commands:
     """The orders of one venue.
 
-    `id_rule` is the client order id rule of a market (None: the venue states none). `lifetime_s` says for how long
-    after it was sent a command may still reach the venue (None: the venue names no such time). What became of a
-    command whose answer is lost is looked for `resolve_s` seconds (0: not at all).
+    `id_rule` is the client order id rule of a market (None: the venue states none). `lifetime_s` says of a market and
+    an operation for how long after it was sent such a command may still reach the venue (None: the venue names no such
+    time). `markets` gives the venue's markets (None: they are not known): a command to the whole venue may arrive in
+    any. What became of a command whose answer is lost is looked for `resolve_s` seconds (0: not at all).
     """
 
     def __init__(
@@ -81,8 +80,9 @@ class Commands:
         *,
         watch: AccountWatch | None,
         id_rule: Callable[[Market], ClientIdRule | None],
-        lifetime_s: Callable[[Market], float | None],
+        lifetime_s: Callable[[Market, str], float | None],
         resolve_s: float,
+        markets: Callable[[], Awaitable[Sequence[Market]]] | None = None,
     ) -> None:
         self.sent = SentOrders()
         self._exchange = exchange
@@ -92,8 +92,7 @@ class Commands:
         self._id_rule = id_rule
         self._lifetime_s = lifetime_s
         self._resolve_s = resolve_s
-        self._traded: dict[str, Market] = {}
-        """By product, the last market in which an order was placed."""
+        self._markets = markets
 
     def told(self, account: Credentials, answer: Any) -> None:
         """The venue answered a question: orders in the answer that are done free their ids."""
@@ -106,8 +105,9 @@ class Commands:
     async def place(self, market: Market, order: OrderRequest, account: Credentials) -> Order:
         """Place an order. A lost answer is resolved: the order, or the error that says what is known."""
         sent = self._begin(market, order, account)
-        with self._listening(account, proves_placement(market, order, sent.earliest)) as evidence:
+        with self._listening(account, _proves(order, sent)) as evidence:
             try:
+                sent.in_flight = True
                 placed: Order = await self._hooks["place_order"](market, order, account)
             except OrderOutcomeUnknown as error:
                 lost = error
@@ -115,12 +115,12 @@ class Commands:
                 sent.alive = _may_be_alive(error)
                 raise
             except Exception as error:  # noqa: BLE001 - logged, and the outcome is unknown
-                lost = self._failed("place_order", market, error, client_order_id=order.client_order_id)
+                lost = self._failed("place_order", market, order, error)
             else:
-                self.sent.told(account, placed)
+                sent.became(placed)
                 return placed
             finally:
-                sent.latest = self._now_ms()
+                self._ended(sent)
             return await self._placed(lost, market, order, account, sent, evidence)
 
     async def place_batch(
@@ -143,10 +143,8 @@ class Commands:
             return list(results.values())
         with contextlib.ExitStack() as stack:
             evidence = {
-                place: stack.enter_context(
-                    self._listening(account, proves_placement(market, order, sent[place].earliest))
-                )
-                for place, (market, order) in sound.items()
+                place: stack.enter_context(self._listening(account, _proves(order, sent[place])))
+                for place, (_, order) in sound.items()
             }
             answers = await self._batch(list(sound.values()), list(sent.values()), account)
             results |= zip(sound, answers, strict=True)
@@ -169,9 +167,15 @@ class Commands:
     ) -> Sequence[Order | Exception]:
         """The venue's answers to a batch, one for each order."""
         try:
+            for one in sent:
+                one.in_flight = True
             answers: Sequence[Order | Exception] = await self._hooks["place_orders"](orders, account)
             if len(answers) != len(orders):
                 raise ValueError(f"{len(answers)} answers to {len(orders)} orders")
+            answers = [
+                self._unless_failed("place_orders", market, order, answer)
+                for (market, order), answer in zip(orders, answers, strict=True)
+            ]
         except OrderOutcomeUnknown as lost:
             answers = [self._each(lost, market, order) for market, order in orders]
         except AstraError as error:
@@ -179,16 +183,13 @@ class Commands:
                 one.alive = _may_be_alive(error)
             raise
         except Exception as error:  # noqa: BLE001 - logged, and the outcomes are unknown
-            answers = [
-                self._failed("place_orders", market, error, client_order_id=order.client_order_id)
-                for market, order in orders
-            ]
+            answers = [self._failed("place_orders", market, order, error) for market, order in orders]
         finally:
             for one in sent:
-                one.latest = self._now_ms()
+                self._ended(one)
         for one, answer in zip(sent, answers, strict=True):
             if isinstance(answer, Order):
-                self.sent.told(account, answer)
+                one.became(answer)
             else:
                 one.alive = _may_be_alive(answer)
         return answers
@@ -196,14 +197,21 @@ class Commands:
     def _begin(self, market: Market, order: OrderRequest, account: Credentials) -> SentOrder:
         """Note a placement that is about to leave. Raises `DuplicateClientOrderId` for an id that may be in use."""
         assert order.client_order_id is not None, "the order was not prepared"
-        self._traded[market.product] = market
         earlier = self.sent.find(account, order.client_order_id)
-        if self._watch is not None and earlier is not None and earlier.alive:
-            self.told(account, self._watch.order_of(account, earlier.market, order.client_order_id))
-        sent = self.sent.begin(market, order.client_order_id, account, self._now_ms())
+        known: Order | None = None
+        if self._watch is not None:
+            if earlier is not None and earlier.alive:
+                self.told(account, self._watch.order_of(account, earlier.market, order.client_order_id))
+            known = self._watch.order_of(account, market.symbol, order.client_order_id)
+        sent = self.sent.begin(market, order, account, self._now_ms(), known)
         if self._watch is not None:
             self._watch.traded(account, market)
         return sent
+
+    def _ended(self, sent: SentOrder) -> None:
+        """The call that places the order has ended: by now its request has left, if it ever does."""
+        sent.latest = self._now_ms()
+        sent.in_flight = False
 
     # -- resolving placements -----------------------------------------------------------------------------------
 
@@ -230,13 +238,16 @@ class Commands:
             assert hook is not None
             answer: Order | bool = await hook(*args)
             # An order that is not the one meant says nothing of the one that is.
-            other = isinstance(answer, Order) and not unique and not may_be(order, answer, sent.earliest)
+            other = isinstance(answer, Order) and not unique and not sent.may_be(answer)
             return True if other else answer
 
-        ask = None if hook is None else ours
-        finding = await self._search(ask, market, order.client_order_id, moments, account, evidence, self._resolve_s)
+        async def look() -> Order | bool:
+            return True if hook is None else await _asked(ours, market, order.client_order_id, moments, account)
+
+        lifetime_s = self._lifetime_s(market, "place_order")
+        finding = await find_out(look, evidence, self._clock, self._resolve_s, lifetime_s)
         if finding.order is not None:
-            self.sent.told(account, finding.order)
+            sent.became(finding.order)
             return finding.order
         if finding.carried_out is None:
             raise still_unknown(lost, finding, self._resolve_s)
@@ -264,17 +275,38 @@ class Commands:
         that cannot be told within `timeout_s`.
         """
         now = self._now_ms()
-        sent = self.sent.find(account, client_order_id)
-        if since is not None:
-            moments: Sequence[int] = [since]
-        else:
-            moments = [now, now - LOOK_BACK_MS] if sent is None else _moments(sent.earliest, sent.latest)
+        sent: SentOrder | None = None
+
+        def other(told: Order) -> bool:
+            """An order that was known under the id before the placement says nothing of it."""
+            return sent is not None and told.id in sent.others
 
         def proves(told: Order) -> bool:
-            return told.client_order_id == client_order_id and told.market == market.symbol
+            return told.client_order_id == client_order_id and told.market == market.symbol and not other(told)
 
+        def remembered() -> SentOrder | None:
+            found = self.sent.find(account, client_order_id)
+            return found if found is not None and found.market == market.symbol else None
+
+        async def look() -> Order | bool:
+            nonlocal sent
+            sent = remembered()
+            moments = [] if since is None else [since]
+            if sent is not None:
+                moments += [sent.earliest, sent.latest]
+            elif since is None:
+                moments += [now - LOOK_BACK_MS, now]
+            # A placement that has not ended may leave after the question; one that the venue accepted was placed.
+            undecided = sent is not None and (sent.in_flight or sent.id is not None)
+            answer = await _asked(ask, market, client_order_id, _moments(min(moments), max(moments)), account)
+            if isinstance(answer, Order):
+                return True if other(answer) else answer
+            return answer or undecided or remembered() is not sent
+
+        sent = remembered()
         with self._listening(account, proves) as evidence:
-            finding = await self._search(ask, market, client_order_id, moments, account, evidence, timeout_s)
+            lifetime_s = self._lifetime_s(market, "place_order")
+            finding = await find_out(look, evidence, self._clock, timeout_s, lifetime_s)
         if finding.order is not None:
             self.sent.told(account, finding.order)
             return finding.order
@@ -288,33 +320,6 @@ class Commands:
             market=market.symbol,
             client_order_id=client_order_id,
         ) from finding.error
-
-    async def _search(
-        self,
-        ask: Callable[..., Awaitable[Any]] | None,
-        market: Market,
-        client_order_id: str,
-        moments: Sequence[int],
-        account: Credentials,
-        evidence: Evidence,
-        timeout_s: float,
-    ) -> Finding:
-        """Look for a placement that left at one of `moments` (ms), the latest first.
-
-        First it must be certain that a request sent at the latest moment can no longer arrive; only a search made
-        after that, from the earliest moment on, is conclusive.
-        """
-
-        async def look() -> Order | bool:
-            undecided = ask is None
-            for moment in moments:
-                answer = True if ask is None else await ask(market, client_order_id, moment, account)
-                if isinstance(answer, Order):
-                    return answer
-                undecided |= answer is not False
-            return undecided
-
-        return await find_out(look, evidence, self._clock, timeout_s, self._lifetime_s(market))
 
     # -- cancelling and amending --------------------------------------------------------------------------------
 
@@ -336,15 +341,16 @@ class Commands:
                 results: list[Order | Exception] = list(await self._hooks["cancel_orders"](refs, account))
                 if len(results) != len(refs):
                     raise ValueError(f"{len(results)} answers to {len(refs)} cancels")
+                results = [
+                    self._unless_failed("cancel_orders", market, ref, answer)
+                    for (market, ref), answer in zip(refs, results, strict=True)
+                ]
             except OrderOutcomeUnknown as lost:
                 results = [self._each(lost, market, ref) for market, ref in refs]
             except AstraError:
                 raise
             except Exception as error:  # noqa: BLE001 - logged, and the outcomes are unknown
-                results = [
-                    self._failed("cancel_orders", market, error, client_order_id=ref.client_order_id, order_id=ref.id)
-                    for market, ref in refs
-                ]
+                results = [self._failed("cancel_orders", market, ref, error) for market, ref in refs]
             self.told(account, results)
 
             async def settle(place: int, lost: OrderOutcomeUnknown) -> None:
@@ -380,6 +386,8 @@ class Commands:
             return answer
         if not self._resolve_s:
             raise lost
+        latest, began = self._now_ms(), self._clock.monotonic()
+        lifetime_s = await self._lifetime_of_cancel_all(market)
         search = LostCancelAll(
             self._hooks,
             self._clock,
@@ -387,14 +395,27 @@ class Commands:
             market,
             account,
             earliest=earliest,
-            latest=self._now_ms(),
-            lifetime_s=self._lifetime_of([market] if market is not None else list(self._traded.values())),
+            latest=latest,
+            lifetime_s=lifetime_s,
         )
-        return await search.outcome(lost, self._resolve_s)
+        return await search.outcome(lost, max(0.0, began + self._resolve_s - self._clock.monotonic()))
 
-    def _lifetime_of(self, markets: Sequence[Market]) -> float | None:
-        """The longest lifetime of a command among them; None where one has none."""
-        lifetimes = [self._lifetime_s(market) for market in markets]
+    async def _lifetime_of_cancel_all(self, market: Market | None) -> float | None:
+        """For how long a "cancel all" may arrive: that of the venue (`market` None), for as long as in the slowest of
+        its products. None where one has no such time, or where it is not known which there are."""
+        if market is not None:
+            return self._lifetime_s(market, "cancel_all_orders")
+        if self._markets is None:
+            return None
+        markets: Sequence[Market] = ()
+        with anyio.move_on_after(self._resolve_s):
+            try:
+                markets = await self._markets()
+            except Exception as error:  # the outcome has to be told whatever this fails with
+                said = "%s: for how long a lost cancel_all_orders may arrive is not known"
+                logger.warning(said, self._exchange, exc_info=error)
+        products = {one.product: one for one in markets}
+        lifetimes = [self._lifetime_s(one, "cancel_all_orders") for one in products.values()]
         known = [lifetime_s for lifetime_s in lifetimes if lifetime_s is not None]
         return max(known) if known and len(known) == len(lifetimes) else None
 
@@ -422,9 +443,9 @@ class Commands:
             except AstraError:
                 raise
             except Exception as error:  # noqa: BLE001 - logged, and the outcome is unknown
-                lost = self._failed(operation, market, error, client_order_id=ref.client_order_id, order_id=ref.id)
+                lost = self._failed(operation, market, ref, error)
             else:
-                self.sent.told(account, answer)
+                self._told_of(ref, change, answer, account)
                 return answer
             return await self._settled(operation, lost, market, ref, change, account, evidence)
 
@@ -442,9 +463,9 @@ class Commands:
         not carried out, `OrderOutcomeUnknown` when that could not be found out in time."""
         if not self._resolve_s:
             raise lost
-        finding = await self._look_at(market, ref, change, account, evidence)
+        finding = await self._look_at(operation, market, ref, change, account, evidence)
         if finding.order is not None:
-            self.sent.told(account, finding.order)
+            self._told_of(ref, change, finding.order, account)
             return finding.order
         if finding.carried_out is None:
             raise still_unknown(lost, finding, self._resolve_s)
@@ -455,15 +476,28 @@ class Commands:
             code=lost.code,
         ) from lost
 
+    def _told_of(self, ref: OrderRef, change: OrderChange | None, order: Order, account: Credentials) -> None:
+        """What became of a cancel (`change` None) or amendment is known."""
+        if change is None:
+            self.sent.told(account, order)
+        else:
+            self.sent.amended(account, ref, order)
+
     async def _look_at(
-        self, market: Market, ref: OrderRef, change: OrderChange | None, account: Credentials, evidence: Evidence
+        self,
+        operation: str,
+        market: Market,
+        ref: OrderRef,
+        change: OrderChange | None,
+        account: Credentials,
+        evidence: Evidence,
     ) -> Finding:
         """What became of a lost cancel (`change` None) or amendment.
 
         An order that is still as it was proves nothing before the request can no longer arrive; where the venue names
         no such time it never does.
         """
-        lifetime_s = self._lifetime_s(market)
+        lifetime_s = self._lifetime_s(market, operation)
         dead_at = None if lifetime_s is None else self._clock.monotonic() + lifetime_s
         ask = self._hooks.get("get_order")
 
@@ -502,14 +536,16 @@ class Commands:
             code=lost.code,
         )
 
+    def _unless_failed(
+        self, operation: str, market: Market, order: OrderRequest | OrderRef, answer: Order | Exception
+    ) -> Order | Exception:
+        """The answer to one order of a batch, a bug that stands there as what it means."""
+        if isinstance(answer, Order | AstraError):
+            return answer
+        return self._failed(operation, market, order, answer)
+
     def _failed(
-        self,
-        operation: str,
-        market: Market,
-        error: Exception,
-        *,
-        client_order_id: str | None = None,
-        order_id: str | None = None,
+        self, operation: str, market: Market, order: OrderRequest | OrderRef, error: Exception
     ) -> OrderOutcomeUnknown:
         """A bug on our side of the wire says nothing about the other: the command may have been carried out."""
         logger.error("%s: %s failed in the plugin", self._exchange, operation, exc_info=error)
@@ -518,8 +554,8 @@ class Commands:
             exchange=self._exchange,
             market=market.symbol,
             operation=operation,
-            client_order_id=client_order_id,
-            order_id=order_id,
+            client_order_id=order.client_order_id,
+            order_id=order.id if isinstance(order, OrderRef) else None,
         )
         unknown.__cause__ = error
         return unknown
@@ -529,7 +565,39 @@ class Commands:
 
 
 def _moments(earliest: int, latest: int) -> Sequence[int]:
+    """When a placement may have left, the latest first: only when it is certain that a request which was sent then can
+    no longer arrive, a search from the earliest on is conclusive."""
     return list(dict.fromkeys((latest, earliest)))
+
+
+async def _asked(
+    ask: Callable[..., Awaitable[Order | bool]],
+    market: Market,
+    client_order_id: str | None,
+    moments: Sequence[int],
+    account: Credentials,
+) -> Order | bool:
+    """Ask with `ask` (the hook `resolve_order`) for a placement that left at one of `moments`."""
+    undecided = False
+    for moment in moments:
+        answer = await ask(market, client_order_id, moment, account)
+        if isinstance(answer, Order):
+            return answer
+        undecided |= answer is not False
+    return undecided
+
+
+def _proves(order: OrderRequest, sent: SentOrder) -> Callable[[Order], bool]:
+    """Does an order that the venue tells of prove that the placement was carried out?"""
+
+    def proves(told: Order) -> bool:
+        return (
+            told.client_order_id == order.client_order_id
+            and told.status is not OrderStatus.UNKNOWN
+            and sent.may_be(told)
+        )
+
+    return proves
 
 
 def _may_be_alive(error: Exception) -> bool:

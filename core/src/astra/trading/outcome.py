@@ -187,10 +187,16 @@ CLOCKS_APART_MS = 60_000
 
 def proves_change(market: Market, ref: OrderRef, change: OrderChange | None) -> Callable[[Order], bool]:
     """Does what the venue tells of the order settle a lost amendment (None: a lost cancel)? A final state does, and
-    for an amendment the order as it was to become."""
+    for an amendment the order as it was to become.
+
+    A cancel proves nothing of an amendment: where venues amend by cancelling and placing anew it is how the old id
+    ends, and what the order has become is to be asked for.
+    """
 
     def proves(told: Order) -> bool:
         if told.market != market.symbol:
+            return False
+        if change is not None and told.status is OrderStatus.CANCELED:
             return False
         same = told.id == ref.id if ref.id is not None else told.client_order_id == ref.client_order_id
         return same and is_settled(told, change)

@@ -354,13 +354,9 @@ class AccountKeeper:
         self._look_again_at = None
 
         async def look(order: Order) -> None:
-            if order.client_order_id is not None:
-                ref = OrderRef(client_order_id=order.client_order_id)
-            else:
-                ref = OrderRef(id=order.id)
             try:
                 market = await self._source.markets.get(order.market)
-                found.append(await self._source.account_order(market, ref, self._credentials))
+                found.append(await self._become(market, order))
             except MarketNotFound:
                 gone.append(order)
             except OrderNotFound:
@@ -371,6 +367,18 @@ class AccountKeeper:
 
         await _together([partial(look, order) for order in unlisted])
         return found, gone
+
+    async def _become(self, market: Market, order: Order) -> Order:
+        """What became of an order. Asked for by its client order id, under which it is found when an amendment gave it
+        another id; then by the venue's id: some venues forget client order ids before they forget orders."""
+        if order.client_order_id is not None:
+            ref = OrderRef(client_order_id=order.client_order_id)
+            try:
+                return await self._source.account_order(market, ref, self._credentials)
+            except OrderNotFound:
+                if order.id is None:
+                    raise
+        return await self._source.account_order(market, OrderRef(id=order.id), self._credentials)
 
     def _markets(self, orders: Iterable[Order], positions: Iterable[Position]) -> Sequence[str]:
         """The markets in which there may have been fills since the last comparison."""
