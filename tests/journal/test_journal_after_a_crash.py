@@ -161,6 +161,25 @@ async def test_credentials_that_come_later_are_used(
     assert [record.levelno for record in told].count(logging.WARNING) == 1
 
 
+async def test_whoever_asks_by_both_moments_settles_it_with_what_was_found(
+    noted: Any, orphans: Any, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The journal has no keys of the account, a caller has: nothing by the latest moment, the order by the earliest."""
+    orphans.make(file)
+    (sent,) = (command.sent for command in read(file))
+    earliest = sent.time_ns // 1_000_000
+    async with noted.astra_on(file, credentials=[], clock=FastClock()) as astra:
+        await until(lambda: "no credentials" in caplog.text)
+        placed = noted.order_of(await astra.market(BTC), limit("orphan1"), status=OrderStatus.NEW)
+        noted.Noted.stubs["resolve_order"] = lambda _, since, __: placed if since == earliest else False
+        found = await astra.resolve_order(
+            BTC, "orphan1", earliest, noted.CREDENTIALS, until=earliest + 60_000, timeout_s=5.0
+        )
+        assert found == placed
+        await until(lambda: is_settled(file))
+    assert read(file)[0].outcome.order == placed
+
+
 async def test_other_keys_under_the_accounts_name_settle_nothing(
     noted: Any, orphans: Any, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

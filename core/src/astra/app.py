@@ -553,19 +553,22 @@ class Astra:
         since: int | None = None,
         credentials: AnyCredentials = None,
         *,
+        until: int | None = None,
         timeout_s: float = 10.0,
     ) -> Order | None:
         """What became of a placement whose answer was lost: the order, or None if it certainly was not placed.
 
-        `since` is when it was sent (ms); this object remembers its own placements. Raises `OrderOutcomeUnknown` when
-        that still cannot be told after `timeout_s`.
+        `since` is when it was sent (ms); where that is not known exactly, it left between `since` and `until`. This
+        object remembers its own placements. Raises `OrderOutcomeUnknown` when that still cannot be told after
+        `timeout_s`.
         """
         if not client_order_id:
             raise BadRequest("clientOrderId must not be empty")
         _check_whole("since", since, 0)
+        _check_whole("until", until, 0 if since is None else since)
         route, market = await self._market(symbol, "resolve_order")
         account = await self._credentials(route, credentials)
-        return await route.resolve(market, client_order_id, since, account, timeout_s)
+        return await route.resolve(market, client_order_id, since, until, account, timeout_s)
 
     async def keep_alive_orders(
         self, exchange_or_symbol: str, timeout_s: float, credentials: AnyCredentials = None

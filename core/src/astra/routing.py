@@ -385,12 +385,18 @@ class VenueRoute:
         return call
 
     async def resolve(
-        self, market: Market, client_order_id: str, since: int | None, account: Credentials, timeout_s: float
+        self,
+        market: Market,
+        client_order_id: str,
+        since: int | None,
+        until: int | None,
+        account: Credentials,
+        timeout_s: float,
     ) -> Order | None:
         """What became of a placement, asked through the middleware, and told to it; see `Commands.resolve`."""
         self.require("resolve_order")
         ask = self._operations["resolve_order"]
-        order = await self.commands.resolve(ask, market, client_order_id, since, account, timeout_s)
+        order = await self.commands.resolve(ask, market, client_order_id, since, account, timeout_s, until=until)
         await tell_resolved(self._middleware, market, client_order_id, order, account)
         return order
 

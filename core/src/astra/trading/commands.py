@@ -267,12 +267,14 @@ class Commands:
         since: int | None,
         account: Credentials,
         timeout_s: float,
+        *,
+        until: int | None = None,
     ) -> Order | None:
         """What became of a placement, asked with `ask` (the hook `resolve_order`): the order, or None if it certainly
         was not placed.
 
-        `since` is when it was sent (ms); placements of this object are remembered. Raises `OrderOutcomeUnknown` when
-        that cannot be told within `timeout_s`.
+        `since` is when it was sent (ms), or the earliest of such moments and `until` the latest; placements of this
+        object are remembered. Raises `OrderOutcomeUnknown` when that cannot be told within `timeout_s`.
         """
         now = self._now_ms()
         sent: SentOrder | None = None
@@ -291,7 +293,7 @@ class Commands:
         async def look() -> Order | bool:
             nonlocal sent
             sent = remembered()
-            moments = [] if since is None else [since]
+            moments = [moment for moment in (since, until) if moment is not None]
             if sent is not None:
                 moments += [sent.earliest, sent.latest]
             elif since is None:

@@ -51,8 +51,6 @@ class Resolver:
         self._retry_cap_s = retry_cap_s
         self._left: list[Mapping[str, Any]] = []
         self._abandoned: set[int] = set()
-        self._half_asked: set[tuple[str, str]] = set()
-        """(market, client order id) of questions whose "not placed" is half the answer only."""
         self._told: set[int] = set()
 
     def report(self, left: Sequence[Mapping[str, Any]]) -> None:
@@ -109,21 +107,17 @@ class Resolver:
     async def _ask(self, row: Mapping[str, Any]) -> None:
         """Ask the venue through the application; what it says comes back by `resolved`.
 
-        The request left after the command was written and before this process began. First it must be certain that
-        one sent at the latest moment can no longer arrive; only a search made after that, from the earliest moment
-        on, is conclusive.
+        The request left after the command was written and before this process began.
         """
         astra: Any = self._host.astra
-        market, client_order_id = row["market"], row["client_order_id"]
-        latest, earliest = self._writer.started_ns // 1_000_000, row["time_ns"] // 1_000_000
-        half = (market, client_order_id)
-        self._half_asked.add(half)
-        try:
-            order = await astra.resolve_order(market, client_order_id, since=latest, credentials=row["account"])
-        finally:
-            self._half_asked.discard(half)
-        if order is None:
-            await astra.resolve_order(market, client_order_id, since=earliest, credentials=row["account"])
+        earliest = row["time_ns"] // 1_000_000
+        await astra.resolve_order(
+            row["market"],
+            row["client_order_id"],
+            since=earliest,
+            until=max(earliest, self._writer.started_ns // 1_000_000),
+            credentials=row["account"],
+        )
 
     async def resolved(
         self, market: Market, client_order_id: str, body: Mapping[str, Any], credentials: Credentials
@@ -132,8 +126,6 @@ class Resolver:
 
         Raises `JournalError`.
         """
-        if not body["placed"] and (market.symbol, client_order_id) in self._half_asked:
-            return
         ids = {"client_order_id": client_order_id, "market": market.symbol, "key_id": key_id(credentials)}
         drafts = []
         for row in await self._writer.read(_UNSETTLED, ids):

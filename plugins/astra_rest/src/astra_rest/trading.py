@@ -153,15 +153,14 @@ class Trading:
             )
 
         async def resolve(placement: Placement) -> Order | None:
-            # First by the latest moment at which it may have left, so that it can no longer arrive; only then is a
-            # search from the earliest moment on conclusive.
-            for since in (placement.latest_ms, placement.created_ms):
-                found = await self._astra.resolve_order(
-                    market, placement.client_order_id, since, account, timeout_s=idempotency.RESOLVE_S
-                )
-                if found is not None:
-                    return found
-            return None
+            return await self._astra.resolve_order(
+                market,
+                placement.client_order_id,
+                placement.created_ms,
+                account,
+                until=placement.latest_ms,
+                timeout_s=idempotency.RESOLVE_S,
+            )
 
         answer = await self._placements.answer(wanted, place, resolve)
         headers = {"idempotency-replayed": "true"} if answer.repeated else {}
