@@ -28,6 +28,7 @@ from astra.models.orderbook import BookState, Integrity, OrderbookUpdate, Update
 from astra.models.trades import Gap, Lagged, Side, Trade
 from astra.net.transports import ConnectError
 from astra.net.transports.picows import PicowsTransport
+from astra.streams.connection import Backoff
 from astra.streams.feed import (
     BookRules,
     BookSeed,
@@ -43,8 +44,8 @@ from astra.streams.feed import (
     Session,
     Ticket,
 )
-from astra.streams.hub import Hub, HubSettings
-from astra.streams.stream import MarketStream, StreamStats
+from astra.streams.hub import Hub, HubSettings, TradeTopic
+from astra.streams.stream import MarketStream, StreamStats, _BookTap
 from astra.symbols import AssetType
 from astra.testing import ManualClock, ManualHost, MemoryConnection, MemoryTransport
 
@@ -896,3 +897,431 @@ async def test_channels_are_subscribed_as_soon_as_the_connection_is_ready() -> N
         assert toy.subscribed == [["A@ORDERBOOK"]]
         await toy.settle()
         assert (await anext(stream)).kind is UpdateKind.SNAPSHOT
+
+
+def trade(*ids: int) -> str:
+    return json.dumps({"s": "A", "t": [[str(number), 1.0] for number in ids]})
+
+
+def ids_of(items: Iterable[Any]) -> list[int]:
+    return [int(item.id) for item in items if isinstance(item, Trade)]
+
+
+def gaps_of(items: Iterable[Any]) -> list[Gap]:
+    return [item for item in items if isinstance(item, Gap)]
+
+
+# --- one consumer's trouble is not another's -----------------------------------------------------------------------
+
+
+async def test_what_waits_of_a_market_that_ended_does_not_keep_a_slow_consumer_from_being_caught_up() -> None:
+    async with stage() as toy, toy.books(A, B, C, max_queue=8) as slow, toy.books(B) as other:
+        await toy.settle()
+        for step in range(3):
+            toy.push(toy.delta("A", 9.5 + step / 100))
+        toy.push(json.dumps({"no": "A@ORDERBOOK"}))
+        for step in range(8):
+            toy.push(toy.delta("B", 9.0 + step / 100))
+        assert toy.transport.dials == 1
+        assert [update.update_id for update in await waiting(other)] == list(range(10, 19))
+        items = [await anext(slow) for _ in range(8)]
+        kinds = {name.symbol: [item.kind.value for item in items if item.market == name.symbol] for name in (A, B, C)}
+        assert kinds == {
+            A.symbol: ["SNAPSHOT", "UPDATE", "UPDATE", "UPDATE", "STALE", "STALE"],
+            B.symbol: ["SNAPSHOT"],
+            C.symbol: ["SNAPSHOT"],
+        }
+        assert (items[-2].market, items[-2].update_id) == (B.symbol, 18)
+        assert not await waiting(slow)
+
+
+async def test_a_consumer_that_fails_keeps_the_loss_of_the_connection_from_nobody(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stage() as toy, toy.books(A) as bad, toy.books(A, B) as good:
+        await toy.settle()
+        await waiting(good)
+        await waiting(bad)
+
+        def put(tap: Any, item: Any) -> None:
+            if tap._stream is bad:
+                raise ZeroDivisionError("a bug")
+            original(tap, item)
+
+        original = _BookTap.put
+        monkeypatch.setattr(_BookTap, "put", put)
+        toy.transport.open[0].cut("connection reset by peer")
+        told = [(item.market, item.kind, item.reason) for item in await waiting(good)]
+        assert told == [(one.symbol, UpdateKind.STALE, "connection reset by peer") for one in (A, B)]
+        assert "ZeroDivisionError" in caplog.text
+        monkeypatch.setattr(_BookTap, "put", original)
+        await toy.settle()
+        assert [item.kind for item in await waiting(good)] == [UpdateKind.SNAPSHOT] * 2
+        assert toy.transport.dials == 2
+
+
+async def test_a_connection_whose_task_fails_leaves_no_book_live_and_is_made_anew() -> None:
+    async with stage() as toy, toy.books(A, B) as stream:
+        await toy.settle()
+        await waiting(stream)
+        (connection,) = toy.hub.pool.connections
+
+        class Broken:
+            def delay(self, attempt: int, chance: Any) -> float:
+                connection.context.backoff = toy.hub.backoff
+                raise ZeroDivisionError("a bug")
+
+        connection.context.backoff = Broken()  # type: ignore[assignment]
+        toy.transport.open[0].cut("connection reset by peer")
+        await toy.settle()
+        told = await waiting(stream)
+        assert [(item.market, item.kind) for item in told] == [
+            (A.symbol, UpdateKind.STALE),
+            (B.symbol, UpdateKind.STALE),
+            (A.symbol, UpdateKind.SNAPSHOT),
+            (B.symbol, UpdateKind.SNAPSHOT),
+        ]
+        assert toy.transport.dials == 2
+
+
+# --- consumers that come and go ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gap", [False, True])
+async def test_a_book_that_nobody_looked_at_for_a_moment_is_seeded_for_the_next_consumer(gap: bool) -> None:
+    async with stage() as toy:
+        toy.acknowledge = gap
+        async with toy.books(A):
+            await toy.settle(0.1)
+        toy.push(toy.delta("A", 9.5, skip=3) if gap else json.dumps({"ok": ["A@ORDERBOOK"]}))
+        await toy.settle(0.5)
+        async with toy.books(A) as stream:
+            await toy.settle()
+            toy.push(toy.delta("A", 9.6))
+            items = await waiting(stream)
+            assert [item.kind for item in items] == [UpdateKind.SNAPSHOT, UpdateKind.UPDATE]
+            assert stream.book(A.symbol).state is BookState.LIVE
+
+
+async def test_a_book_in_band_that_nobody_looked_at_for_a_moment_is_seeded_for_the_next_consumer() -> None:
+    async with stage(InBandFeed()) as toy:
+        toy.acknowledge = False
+        async with toy.books(A):
+            await toy.settle(0.1)
+        toy.push(json.dumps({"ok": ["A@ORDERBOOK"]}))
+        await toy.settle(0.5)
+        async with toy.books(A):
+            await toy.settle(1.0)
+            (connection,) = toy.transport.open
+            assert sum("req" in json.loads(frame) for frame in connection.sent) == 1
+
+
+# --- renewals that go wrong ----------------------------------------------------------------------------------------
+
+
+async def test_a_connection_that_ends_before_its_successor_is_acknowledged_leaves_a_gap() -> None:
+    async with stage() as toy, toy.trades(A) as trades, toy.books(B) as books:
+        await toy.settle()
+        toy.push(trade(1))
+        await waiting(books)
+        toy.history["A"] = [(str(number), 1.0) for number in range(1, 6)]
+        toy.acknowledge = False
+        old = toy.transport.open[0]
+        old.push(json.dumps({"bye": 1}))
+        await toy.settle(0.2)
+        assert len(toy.transport.open) == 2
+        old.cut("connection reset by peer")
+        await toy.settle(0.1)
+        toy.ids["B"] += 3  # trades 2 to 5, and changes of the book, while nothing is subscribed
+        (stale,) = await waiting(books)
+        assert (stale.kind, stale.reason) == (UpdateKind.STALE, "connection reset by peer")
+        toy.push(json.dumps({"ok": ["A@TRADE", "B@ORDERBOOK"]}))
+        toy.push(trade(6))
+        await toy.settle()
+        told = await waiting(trades)
+        assert gaps_of(told) == [Gap(A.symbol, "1", "connection reset by peer", 4)]
+        assert ids_of(told) == [1, 2, 3, 4, 5, 6]
+        (snapshot,) = await waiting(books)
+        assert (snapshot.kind, snapshot.update_id) == (UpdateKind.SNAPSHOT, 13)
+        assert toy.transport.dials == 2
+
+
+async def test_a_book_that_a_successor_had_not_joined_when_the_connection_ended_is_seeded_anew() -> None:
+    async with stage() as toy, toy.trades(A) as trades, toy.books(A, B) as books:
+        await toy.settle()
+        toy.push(trade(1))
+        await waiting(books)
+        old = toy.transport.open[0]
+        old.push(json.dumps({"bye": 1}))
+        await toy.settle(0.2)
+        new = toy.transport.open[1]
+        new.push(toy.delta("A", 9.5))
+        toy.ids["B"] += 3  # what the old connection should have told
+        new.push(trade(1, 2))
+        old.cut("connection reset by peer")
+        await toy.settle()
+        told = await waiting(books)
+        assert [(item.market, item.kind, item.update_id) for item in told] == [
+            (A.symbol, UpdateKind.UPDATE, 11),
+            (B.symbol, UpdateKind.STALE, 10),
+            (B.symbol, UpdateKind.SNAPSHOT, 13),
+        ]
+        new.push(trade(3))
+        told = await waiting(trades)
+        assert (ids_of(told), gaps_of(told)) == ([1, 2, 3], []), "the successor was acknowledged: it missed none"
+        assert toy.transport.dials == 2
+
+
+async def test_an_acknowledgement_to_a_successor_alone_counts_when_it_takes_over() -> None:
+    async with stage() as toy, toy.trades(A) as stream:
+        await toy.settle()
+        toy.push(trade(1))
+        toy.acknowledge = False
+        toy.history["A"] = [("2", 1.0)]
+        toy.transport.open[0].cut()
+        await toy.settle(1.0)
+        old = toy.transport.open[0]
+        old.push(json.dumps({"bye": 1}))
+        await toy.settle(0.2)
+        toy.transport.open[1].push(json.dumps({"ok": ["A@TRADE"]}))
+        old.cut()
+        await toy.settle(0.5)
+        toy.push(trade(3))
+        told = await waiting(stream)
+        assert (ids_of(told), len(gaps_of(told))) == ([1, 2, 3], 1)
+
+
+async def test_a_successor_that_is_given_up_leaves_no_socket_and_no_memory_behind() -> None:
+    async with stage(ToyFeed(ack_timeout_s=3.0)) as toy, toy.trades(A) as stream:
+        await toy.settle()
+        toy.acknowledge = False
+        toy.push(json.dumps({"bye": 1}))
+        for number in range(1, 31):
+            toy.push(trade(number))
+            await toy.settle(1.0)
+            assert len(toy.transport.open) <= 2
+        assert toy.transport.dials > 3
+        toy.acknowledge = True
+        await toy.settle(30.0)
+        assert len(toy.transport.open) == 1
+        told = await waiting(stream)
+        assert (ids_of(told), gaps_of(told)) == (list(range(1, 31)), [])
+        topic = stream._taps[0].topic
+        assert isinstance(topic, TradeTopic)
+        assert topic._recent.maxlen == TradeTopic.REMEMBERED
+
+
+@pytest.mark.parametrize("late", [0, 40])
+async def test_a_renewal_of_a_busy_market_tells_each_trade_once_and_in_order(late: int) -> None:
+    """More trades than are remembered otherwise; the old connection may be behind the new one."""
+    async with stage() as toy, toy.trades(A, max_queue=100_000) as stream, toy.books(B):
+        await toy.settle()
+        toy.push(toy.delta("B", 9.5))
+        old = toy.transport.open[0]
+        old.push(json.dumps({"bye": 1}))
+        await toy.settle(0.5)
+        new = toy.transport.open[1]
+        for start in range(0, 6000, 100):
+            new.push(trade(*range(start, start + 100)))
+            old.push(trade(*range(max(0, start - late), start + 100 - late)))
+            await toy.settle(0.1)
+        await toy.settle(30)
+        assert len(toy.transport.open) == 1
+        new.push(trade(6000))
+        told = await waiting(stream)
+        assert ids_of(told) == list(range(6001))
+        assert not gaps_of(told)
+        topic = stream._taps[0].topic
+        assert isinstance(topic, TradeTopic)
+        assert topic._recent.maxlen == TradeTopic.REMEMBERED, "only a renewal takes more"
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_trades_beyond_what_a_renewal_can_hold_back_are_told_as_a_gap(silent: bool) -> None:
+    async with stage(ToyFeed(silence_s=1000.0)) as toy, toy.trades(A, max_queue=100_000) as stream, toy.books(B):
+        await toy.settle()
+        toy.push(trade(0))
+        old = toy.transport.open[0]
+        old.push(json.dumps({"bye": 1}))
+        await toy.settle(0.5)
+        new = toy.transport.open[1]
+        for start in range(1, 12_001, 100):
+            new.push(trade(*range(start, start + 100)))
+            if not silent:
+                old.push(trade(*range(start, start + 100)))
+        await toy.settle(30)
+        told = await waiting(stream)
+        if silent:
+            (gap,) = gaps_of(told)
+            assert (gap.after_id, gap.filled) == ("0", None)
+            assert ids_of(told) == [0, *range(2001, 12_001)]
+        else:
+            assert not gaps_of(told)
+            assert ids_of(told) == list(range(12_001))
+
+
+# --- gaps ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_plugin_that_cannot_read_its_histories_leaves_no_market_waiting() -> None:
+    async with stage() as toy, toy.trades(A) as stream:
+        await toy.settle()
+        toy.push(trade(1))
+        await waiting(stream)
+
+        async def wrong(channel: Channel, after_id: str, market: str) -> Sequence[Trade] | None:
+            raise KeyError("a field that the venue renamed")
+
+        toy.trades_after = wrong  # type: ignore[method-assign]
+        toy.transport.open[0].cut()
+        await toy.settle()
+        toy.push(trade(4))
+        await toy.settle()
+        told = await waiting(stream)
+        assert gaps_of(told) == [Gap(A.symbol, "1", "connection reset", None)]
+        assert ids_of(told) == [4]
+
+
+async def test_a_plugin_that_cannot_read_a_snapshot_is_asked_for_it_again() -> None:
+    async with stage() as toy:
+        ask = toy.book_seed
+        failures = [KeyError("a field that the venue renamed")] * 2
+
+        async def wrong(channel: Channel) -> BookSeed:
+            if failures:
+                raise failures.pop()
+            return await ask(channel)
+
+        toy.book_seed = wrong  # type: ignore[method-assign]
+        async with toy.books(A) as stream:
+            await toy.settle()
+            toy.push(toy.delta("A", 9.5))
+            await toy.settle()
+            assert (await waiting(stream))[0].kind is UpdateKind.SNAPSHOT
+    assert not failures
+
+
+@pytest.mark.parametrize("known", [3, 9000])
+async def test_trades_beyond_what_a_gap_can_hold_back_are_told_as_a_gap_of_their_own(known: int) -> None:
+    """`known`: the last trade of the history's answer."""
+    async with stage() as toy, toy.trades(A, max_queue=100_000) as stream:
+        await toy.settle()
+        toy.push(trade(1))
+        answer = anyio.Event()
+        ask = toy.trades_after
+
+        async def slow(channel: Channel, after_id: str, market: str) -> Sequence[Trade] | None:
+            await answer.wait()
+            return await ask(channel, after_id, market)
+
+        toy.trades_after = slow  # type: ignore[method-assign]
+        toy.history["A"] = [(str(number), 1.0) for number in range(1, known + 1)]
+        toy.transport.open[0].cut()
+        await toy.settle()
+        for start in range(4, 15_004, 100):
+            toy.push(trade(*range(start, start + 100)))
+        answer.set()
+        await toy.settle()
+        told = await waiting(stream)
+        first, *more = gaps_of(told)
+        assert first == Gap(A.symbol, "1", "connection reset", known - 1)
+        if known == 3:
+            assert [(gap.after_id, gap.filled) for gap in more] == [("3", None)]
+            assert ids_of(told) == [1, 2, 3, *range(5004, 15_004)]
+            assert told.index(more[0]) == 4
+        else:
+            assert not more
+            assert ids_of(told) == list(range(1, 15_004))
+
+
+async def test_a_connection_lost_twice_while_a_gap_is_filled_tells_each_trade_once_and_in_order() -> None:
+    async with stage() as toy, toy.trades(A) as stream:
+        await toy.settle()
+        toy.push(trade(1))
+        toy.history["A"] = [("1", 1.0), ("2", 1.0)]
+        answer = anyio.Event()
+        ask = toy.trades_after
+
+        async def slow(channel: Channel, after_id: str, market: str) -> Sequence[Trade] | None:
+            known = await ask(channel, after_id, market)
+            await answer.wait()
+            return known
+
+        toy.trades_after = slow  # type: ignore[method-assign]
+        toy.transport.open[0].cut()
+        await toy.settle()
+        toy.push(trade(3))
+        toy.history["A"] += [("3", 1.0), ("4", 1.0), ("5", 1.0)]
+        toy.transport.open[0].cut()
+        await toy.settle()
+        toy.push(trade(6))
+        answer.set()
+        await toy.settle()
+        told = await waiting(stream)
+        assert ids_of(told) == [1, 2, 3, 4, 5, 6]
+        assert gaps_of(told) == [Gap(A.symbol, "1", "connection reset", 4)]
+
+
+async def test_nothing_behind_a_frame_that_cannot_be_understood_is_told_before_the_gap() -> None:
+    async with stage() as toy, toy.trades(A) as stream:
+        await toy.settle()
+        toy.history["A"] = [("1", 1.0), ("2", 1.0), ("3", 1.0)]
+        toy.push(trade(1))
+        (connection,) = toy.transport.open
+        connection.push('{"s": "A", "t": [["2", 1.')
+        connection.push(trade(3))
+        await toy.settle()
+        told = await waiting(stream)
+        assert ids_of(told) == [1, 2, 3]
+        assert [(gap.after_id, gap.filled) for gap in gaps_of(told)] == [("1", 2)]
+        assert isinstance(told[1], Gap)
+
+
+# --- pace ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_book_that_breaks_again_and_again_is_seeded_ever_less_often() -> None:
+    async with stage() as toy, toy.books(A):
+        await toy.settle()
+        before = len(toy.seeds_fetched)
+        for _ in range(200):
+            toy.push(toy.delta("A", 9.5, skip=1))
+            await toy.settle(0.02)
+            toy.push(toy.delta("A", 9.5))
+            await toy.settle(0.03)
+        assert 4 <= len(toy.seeds_fetched) - before <= 8
+        await toy.settle(60.0)
+        assert toy.hub.books()[0].state is BookState.LIVE
+        before = len(toy.seeds_fetched)
+        toy.push(toy.delta("A", 9.5, skip=1))
+        await toy.settle(0.0)
+        assert len(toy.seeds_fetched) == before + 1, "the first one after a calm time is not put off"
+
+
+async def test_a_book_seeded_by_its_stream_that_breaks_again_and_again_is_subscribed_ever_less_often() -> None:
+    feed = InBandFeed()
+    feed.rules = msgspec.structs.replace(feed.rules, seed=Seed.STREAM)
+    async with stage(feed) as toy, toy.books(A) as stream:
+        await toy.settle()
+        for _ in range(200):
+            toy.push(json.dumps({"s": "A", "snap": 20, "b": [[9.0, 1.0]]}))
+            toy.push(json.dumps({"s": "A", "f": 30, "l": 30, "b": []}))
+            await toy.settle(0.05)
+        assert 4 <= len(toy.subscribed) <= 8
+        await waiting(stream)
+
+
+async def test_a_pause_before_a_snapshot_does_not_outlast_its_connection() -> None:
+    async with stage(backoff_base_s=20.0) as toy, toy.books(A) as stream:
+        await toy.settle()
+        for _ in range(2):
+            toy.push(toy.delta("A", 9.5, skip=1))
+            await toy.settle(0.1)
+            toy.push(toy.delta("A", 9.5))
+        toy.push(toy.delta("A", 9.5, skip=1))
+        await toy.settle(0.1)
+        assert stream.book(A.symbol).state is BookState.STALE
+        toy.hub.pool._context.backoff = Backoff(0.1)
+        toy.transport.open[0].cut()
+        await toy.settle(3.0)
+        assert stream.book(A.symbol).state is BookState.LIVE

@@ -35,10 +35,11 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
 
 
 class Gap(msgspec.Struct, frozen=True, gc=False):
-    """Trades of `market` may be missing here (the connection was lost).
+    """Trades of `market` may be missing here (the connection was lost, or more came than could be held back while it
+    was renewed or an earlier gap filled).
 
     `after_id` is the last trade id delivered before the gap (None if none was). `filled` is how many missing trades
-    follow from the venue's history; None means that the venue's history could not be read, so that the gap stays.
+    follow from the venue's history; None means that they do not, so that the gap stays.
     """
 
     market: str

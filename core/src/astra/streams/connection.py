@@ -127,7 +127,9 @@ class Link:
         self._opened_at = 0.0
         self._now_ns = context.clock.wall_ns
         self._session: Session = context.feed.session(endpoint, self, ticket)
-        self._received = self._session.received if self._session.ready else self._until_ready
+        self._received: Callable[[Payload, int], None] = (
+            self._session.received if self._session.ready else self._until_ready
+        )
         self._silence_s = (ticket.silence_s if ticket else None) or endpoint.silence_s
         self._ping_every_s = (ticket.ping_every_s if ticket else None) or endpoint.ping_every_s
         jitter = context.random.uniform(0.95, 1.0)
@@ -147,7 +149,7 @@ class Link:
     def _until_ready(self, payload: Payload, received_ns: int) -> None:
         """A frame before channels may be subscribed: the one that changes this must not be left unnoticed."""
         self._session.received(payload, received_ns)
-        if self._session.ready:
+        if self._session.ready and self.ended is None:
             self._received = self._session.received
             self._owner.wake()
 
@@ -239,9 +241,14 @@ class Link:
                 await self._connection.aclose()
 
     def end(self, reason: str) -> None:
-        """The link is finished: its targets learn it at once, the owner's task does the rest."""
+        """The link is finished: its targets learn it at once, the owner's task does the rest.
+
+        Frames that were read together with the last one are not heard any more: they would be told before the targets
+        know what was lost in front of them.
+        """
         if self.ended is None:
             self.ended = reason
+            self._received = _unheard
             self._owner.link_ended(self, reason)
 
     def promote(self) -> None:
@@ -411,7 +418,7 @@ class ManagedConnection:
         """This channel will not be served."""
         target = self.targets.pop(channel, None)
         if target is not None:
-            target.refused(error)
+            self._contained(target.refused, error)
         self.wake()
 
     def resubscribe(self, channel: Channel) -> None:
@@ -473,6 +480,9 @@ class ManagedConnection:
                 delay = wait_s if wait_s is not None else context.backoff.delay(attempt, context.random)
                 logger.info("%s %s: %s; again in %.2f s", context.exchange, self.endpoint.name, reason, delay)
                 await context.clock.sleep(delay)
+        except Exception as bug:  # of this loop itself: what it served is told, and served by another connection
+            logger.exception("%s %s: the connection's task failed", context.exchange, self.endpoint.name)
+            self._lost(f"internal error ({type(bug).__name__})")
         except BaseException:  # the application ends
             self.targets.clear()
             raise
@@ -497,8 +507,12 @@ class ManagedConnection:
                 due = link.step(now)
                 if link.overlap_wanted is not None:
                     due = min(due, self._renew(task_group, now))
-                if self._successor is not None:
-                    due = min(due, self._step_successor(now))
+                if self._successor is not None and self._successor.ended is not None:
+                    failed = self._successor
+                    due = min(due, self._renewal_failed(failed, now))
+                    await failed.aclose()
+                elif self._successor is not None:
+                    due = min(due, self._step_successor(self._successor, now))
                     if self._promote_at is not None and now >= self._promote_at and self._take_over():
                         await link.aclose()
                         continue
@@ -559,19 +573,19 @@ class ManagedConnection:
             self._succeeding = False
             self.wake()
 
-    def _step_successor(self, now: float) -> float:
-        successor = self._successor
-        assert successor is not None
-        if successor.ended is not None:
-            logger.warning("%s: renewing %s failed: %s", self.context.exchange, self.endpoint.name, successor.ended)
-            for channel in successor.taken & self.targets.keys():
-                self.targets[channel].closed(successor.ended)
-                if self._link is not None:
-                    self._link.resubscribe(channel)
-            self._successor = None
-            self._promote_at = None
-            self._succeed_not_before = now + 5.0
-            return now + 5.0
+    def _renewal_failed(self, successor: Link, now: float) -> float:
+        """The link goes on alone, with new subscriptions for the books that the successor had taken over already."""
+        logger.warning("%s: renewing %s failed: %s", self.context.exchange, self.endpoint.name, successor.ended)
+        for channel in successor.taken & self.targets.keys():
+            self._contained(self.targets[channel].closed, successor.ended)
+            if self._link is not None:
+                self._link.resubscribe(channel)
+        self._successor = None
+        self._promote_at = None
+        self._succeed_not_before = now + 5.0
+        return now + 5.0
+
+    def _step_successor(self, successor: Link, now: float) -> float:
         due = successor.step(now)
         if self._promote_at is None and successor.is_acknowledged(self.targets):
             self._promote_at = now + self.context.overlap_s
@@ -586,13 +600,30 @@ class ManagedConnection:
         successor, old = self._successor, self._link
         if successor is None or successor.ended is not None or old is None:
             return False
+        reason = old.ended or "the connection was renewed"
+        confirmed: list[Target] = []
         for channel, target in self.targets.items():
-            if old.has(channel) and not successor.has(channel):
-                target.closed("the connection was renewed")
+            is_acknowledged = successor.is_acknowledged([channel])
+            if not successor.has(channel):
+                if old.has(channel):
+                    self._contained(target.closed, reason)
+                continue
+            anew = not is_acknowledged
+            if channel.data_type is DataType.ORDERBOOK:
+                # One that was joined is proved continuous. Of the others nobody knows what an old link that ended by
+                # itself would have told; one that was renewed as planned told everything until now.
+                anew = channel in successor.unjoined and (anew or old.ended is not None)
+            if anew:
+                self._contained(target.closed, reason)
+                target.opened()
+            if is_acknowledged and (anew or old.awaits(channel)):
+                confirmed.append(target)
         for lane in old._lanes.values():
             lane.close()
         self._link, self._successor, self._promote_at = successor, None, None
         successor.promote()
+        for target in confirmed:  # to the successor alone: that was not told while it only stood by
+            target.acknowledged()
         return True
 
     # -- loss ---------------------------------------------------------------------------------------------------
@@ -600,11 +631,22 @@ class ManagedConnection:
     def _lost(self, reason: str) -> None:
         self.last_reason = reason
         for target in list(self.targets.values()):
-            target.closed(reason)
+            self._contained(target.closed, reason)
+
+    def _contained(self, tell: Callable[[Any], None], what: object) -> None:
+        """Tell a target that its data ends. A target that fails at that keeps it from no other one."""
+        try:
+            tell(what)
+        except Exception:
+            logger.exception("%s %s: a channel's end could not be told", self.context.exchange, self.endpoint.name)
 
     def _refuse_all(self, error: AstraError) -> None:
         for channel in list(self.targets):
             self.refuse(channel, error)
+
+
+def _unheard(_payload: Payload, _received_ns: int) -> None:
+    """A frame of a link that ended."""
 
 
 def _first(group: BaseExceptionGroup[Any]) -> Any:

@@ -29,6 +29,9 @@ from astra.streams.sync import BookLane, BookSync
 
 logger = logging.getLogger("astra.streams")
 
+CALM_S = 30.0
+"""A book that was in order for so long has no troubles any more: its next one is mended at once."""
+
 
 class HubSettings(BaseModel):
     """Settings of a venue's streams."""
@@ -41,7 +44,8 @@ class HubSettings(BaseModel):
     """Book snapshots fetched at the same time."""
     backoff_base_s: float = Field(default=0.25, gt=0)
     backoff_cap_s: float = Field(default=30.0, gt=0)
-    """Reconnects and resynchronisations wait from base to cap, doubling, with jitter."""
+    """Reconnects and resynchronisations wait from base to cap, doubling, with jitter. (The first resynchronisation
+    after a calm time does not wait.)"""
     connect_timeout_s: float = Field(default=10.0, gt=0)
     tick_s: float = Field(default=0.25, gt=0)
     """How often books are looked at (quiet markets, watchdogs, audits)."""
@@ -147,7 +151,8 @@ class _Topic:
         self.taps.append(tap)
 
     def remove_tap(self, tap: Tap) -> None:
-        self.taps.remove(tap)
+        # A new list: a tap may go while all are told something.
+        self.taps = [one for one in self.taps if one is not tap]
 
 
 class BookTopic(_Topic):
@@ -163,11 +168,29 @@ class BookTopic(_Topic):
         self._fetching = False
         self._answered = anyio.Event()
         """An in-band snapshot that is awaited came, whether or not it was of use."""
-        self._attempt = 0
+        self._interrupted = anyio.Event()
+        """The subscription for which a snapshot, or a new subscription, is being waited for is gone."""
+        self._is_acknowledged = False
+        self._subscription = 0
+        self._is_fresh = False
+        """Was nothing asked yet for this subscription?"""
+        self._troubles = 0
+        self._mended_at: float | None = None
+        self._snapshots = 0
 
     def _publish(self, update: OrderbookUpdate) -> None:
-        for tap in self.taps:
-            tap.put(update)
+        taps = self.taps
+        try:
+            for tap in taps:
+                tap.put(update)
+        except Exception:
+            # A consumer that fails ends the link, as a frame that cannot be understood does; the others are told.
+            for other in taps[taps.index(tap) + 1 :]:
+                try:
+                    other.put(update)
+                except Exception:
+                    logger.exception("%s: a further consumer failed", self.symbol)
+            raise
 
     def add_tap(self, tap: Tap) -> None:
         super().add_tap(tap)
@@ -185,16 +208,22 @@ class BookTopic(_Topic):
         return BookLane(self.sync, joined)
 
     def opened(self) -> None:
+        self._is_acknowledged = False
+        self._is_fresh = True
+        self._subscription += 1
         self.sync.opened()
 
     def acknowledged(self) -> None:
+        self._is_acknowledged = True
         self.sync.acknowledged()
 
     def closed(self, reason: str) -> None:
+        self._is_acknowledged = False
+        self._interrupted.set()
         self.sync.closed(reason)
 
     def refused(self, error: AstraError) -> None:
-        self.sync.closed(str(error))
+        self.closed(str(error))
         super().refused(error)
 
     def tick(self, now: float) -> None:
@@ -206,7 +235,7 @@ class BookTopic(_Topic):
 
     def seed_wanted(self) -> None:
         self._answered.set()
-        if not self._fetching:
+        if self._is_acknowledged and not self._fetching:
             self._fetching = True
             self._hub.start_soon(self._fetch_seeds, name=f"seed {self.symbol}")
 
@@ -230,43 +259,79 @@ class BookTopic(_Topic):
             self._fetching = True
             self._hub.start_soon(self._resubscribe, name=f"resubscribe {self.symbol}")
 
+    @property
+    def _wants_seed(self) -> bool:
+        """Also while nobody looks: the next consumer may come before the subscription is given up."""
+        return self._is_acknowledged and self.sync.wants_seed
+
+    def _trouble(self) -> int:
+        """The book has to be mended. How often was it so already, without being in order for `CALM_S` meanwhile?"""
+        now, snapshots = self._hub.clock.monotonic(), self.sync.stats.snapshots
+        calm = self._mended_at is None or (now - self._mended_at >= CALM_S and snapshots > self._snapshots)
+        self._troubles = 0 if calm else self._troubles + 1
+        self._snapshots = snapshots
+        return self._troubles
+
+    async def _pause(self, attempt: int) -> bool:
+        """Wait before an attempt; is there still something to mend? (A new subscription has a pace of its own.)"""
+        hub = self._hub
+        interrupted = self._interrupted = anyio.Event()
+        return not await hub.clock.wait(interrupted, hub.backoff.delay(attempt, hub.random))
+
     async def _fetch_seeds(self) -> None:
-        """One snapshot after the other, with growing pauses, until the book has what it needs."""
+        """One snapshot after the other, with growing pauses, until the book has what it needs.
+
+        The first for a subscription is asked for at once, and so is the first after a calm time; a book that breaks
+        soon after it was mended goes on with the pauses where it was.
+        """
         hub, sync = self._hub, self.sync
-        attempt = 0
+        is_fresh, self._is_fresh = self._is_fresh, False
+        attempt = 0 if is_fresh else self._trouble()
         try:
-            while sync.wants_seed and self.taps:
+            while self._wants_seed:
+                if attempt and not await self._pause(attempt):
+                    attempt = 0
+                    continue
+                self._is_fresh = False
                 attempt += 1
-                if attempt > 1:
-                    await hub.clock.sleep(hub.backoff.delay(attempt - 1, hub.random))
                 if sync.rules.seed is Seed.IN_BAND:
                     self._answered = anyio.Event()
                     self._request_snapshot()
                     await hub.clock.wait(self._answered, sync.rules.first_snapshot_s)
                     continue
                 async with hub.seed_slots:
-                    if not sync.wants_seed:
+                    if not self._wants_seed:
                         continue
+                    subscription = self._subscription
                     try:
                         seed = await hub.history.book_seed(self.channel)
                     except VenueError as error:
                         sync.seed_failed()
                         logger.warning("%s: no snapshot: %s", self.symbol, error)
                         continue
-                sync.seed(seed, hub.clock.wall_ns(), hub.clock.monotonic())
+                    except Exception:  # a mistake in the plugin: the book is asked for again
+                        sync.seed_failed()
+                        logger.exception("%s: no snapshot", self.symbol)
+                        continue
+                if subscription == self._subscription:  # else it may be older than what is told now
+                    sync.seed(seed, hub.clock.wall_ns(), hub.clock.monotonic())
         finally:
             self._fetching = False
+            if not is_fresh:
+                self._mended_at = hub.clock.monotonic()
 
     async def _resubscribe(self) -> None:
         hub = self._hub
         try:
-            self._attempt = self._attempt + 1 if self.sync.stats.snapshots == 0 else 1
-            await hub.clock.sleep(hub.backoff.delay(self._attempt, hub.random))
-            connection = hub.pool.connection_of(self.channel)
-            if connection is not None:
-                connection.resubscribe(self.channel)
+            if await self._pause(self._trouble() + 1):
+                connection = hub.pool.connection_of(self.channel)
+                if connection is not None:
+                    connection.resubscribe(self.channel)
         finally:
             self._fetching = False
+            self._mended_at = hub.clock.monotonic()
+        if self._wants_seed and self.sync.rules.seed is not Seed.STREAM:
+            self.seed_wanted()  # of a new subscription, acknowledged in the meantime
 
     async def _audit(self) -> None:
         try:
@@ -287,12 +352,14 @@ class _HoldingLane:
     def __init__(self, deliver: Callable[[Sequence[Any]], None], probing: bool) -> None:
         self._deliver = deliver
         self._held: deque[Any] | None = deque(maxlen=self.HOLD) if probing else None
+        self._overflowed = False
         self._closed = False
 
     def _put(self, items: Sequence[Any]) -> None:
         if self._closed:
             return
         if self._held is not None:
+            self._overflowed |= len(self._held) + len(items) > self.HOLD
             self._held.extend(items)
         else:
             self._deliver(items)
@@ -308,8 +375,10 @@ class _HoldingLane:
 
 class TradeLane(_HoldingLane):
     def __init__(self, topic: TradeTopic, probing: bool) -> None:
-        super().__init__(topic.deliver_held if probing else topic.deliver, probing)
+        super().__init__(self._deliver_held if probing else topic.deliver, probing)
         self._topic = topic
+        if probing:
+            topic.remember(topic.REMEMBERED + self.HOLD)
 
     @property
     def market(self) -> str:
@@ -318,9 +387,19 @@ class TradeLane(_HoldingLane):
     def trades(self, trades: Sequence[Trade]) -> None:
         self._put(trades)
 
+    def _deliver_held(self, trades: Sequence[Trade]) -> None:
+        self._topic.deliver_held(trades, self._overflowed)
+
     def feed(self) -> None:
         super().feed()
         self._deliver = self._topic.deliver
+        self._topic.remember(self._topic.REMEMBERED)
+
+    def close(self) -> None:
+        super().close()
+        if self._held is not None:
+            self._held = None
+            self._topic.remember(self._topic.REMEMBERED)
 
 
 class TradeTopic(_Topic):
@@ -328,6 +407,10 @@ class TradeTopic(_Topic):
     history where that has ids."""
 
     REMEMBERED = 1024
+    """So many ids of the last trades are known; while a successor's link holds trades back, as many more as it can
+    hold: of each of those it must be known whether the old link told it."""
+    WAITING = 10_000
+    """So many trades are held back while a gap is filled; beyond that the oldest go."""
 
     def __init__(self, hub: Hub, channel: Channel) -> None:
         super().__init__(hub, channel)
@@ -337,6 +420,9 @@ class TradeTopic(_Topic):
         self._recent: deque[str] = deque(maxlen=self.REMEMBERED)
         self._gap_reason: str | None = None
         self._waiting: deque[Trade] | None = None
+        self._overflowed = False
+        """Did trades go that would have waited for the gap to be filled?"""
+        self._fills = 0
         self._subscribed = False
         self._ahead: set[str] = set()
         """Trades that the history told before the stream, which may tell them, too."""
@@ -346,7 +432,8 @@ class TradeTopic(_Topic):
 
     def deliver(self, trades: Sequence[Trade]) -> None:
         if self._waiting is not None:
-            if len(self._waiting) == self._waiting.maxlen:
+            if not self._overflowed and len(self._waiting) + len(trades) > self.WAITING:
+                self._overflowed = True
                 logger.warning("%s: trades came faster than a gap could be filled", self.symbol)
             self._waiting.extend(trades)
             return
@@ -367,14 +454,31 @@ class TradeTopic(_Topic):
             self._ahead = set()
         return fresh
 
-    def deliver_held(self, trades: Sequence[Trade]) -> None:
+    def remember(self, count: int) -> None:
+        """Know the ids of so many trades from now on."""
+        self._recent = deque(self._recent, maxlen=count)
+
+    def deliver_held(self, trades: Sequence[Trade], overflowed: bool) -> None:
         """What a successor's link held back, without what the old one delivered already."""
         known = set(self._recent)
-        self.deliver([trade for trade in trades if trade.id not in known])
+        news = [trade for trade in trades if trade.id not in known]
+        if overflowed and len(news) == len(trades):
+            # What went was in front of all that is held: it would have been told, too, if any of this was.
+            if self._waiting is None:
+                self._tell_gap("more trades came while the connection was renewed than can be held back", None)
+            else:
+                self._overflowed = True
+        self.deliver(news)
+
+    def _tell_gap(self, reason: str, filled: int | None) -> None:
+        gap = Gap(self.symbol, self.last_id, reason, filled)
+        for tap in self.taps:
+            tap.put(gap)
 
     def opened(self) -> None:
         if self._gap_reason is not None and self._waiting is None:
-            self._waiting = deque(maxlen=10_000)
+            self._waiting = deque(maxlen=self.WAITING)
+            self._overflowed = False
 
     def acknowledged(self) -> None:
         self._subscribed = True
@@ -389,25 +493,31 @@ class TradeTopic(_Topic):
     async def _fill(self) -> None:
         """Say that trades may be missing, then give those that the venue's history has."""
         reason, self._gap_reason = self._gap_reason or "reconnected", None
+        self._fills += 1
+        fill = self._fills
         missing: Sequence[Trade] | None = None
         if self.last_id is not None:
             try:
                 missing = await self._hub.history.trades_after(self.channel, self.last_id, self.symbol)
             except VenueError as error:
                 logger.warning("%s: missed trades could not be fetched: %s", self.symbol, error)
-        if self._gap_reason is not None:
+            except Exception:  # a mistake in the plugin: the trades that wait are told
+                logger.exception("%s: missed trades could not be fetched", self.symbol)
+        if self._gap_reason is not None or fill != self._fills:
             return  # lost again meanwhile: the next fill covers this one
         held = list(self._waiting or ())
         self._waiting = None
         known = set(self._recent)
         found = [trade for trade in missing or () if trade.id not in known]
         known.update(trade.id for trade in found)
-        gap = Gap(self.symbol, self.last_id, reason, None if missing is None else len(found))
-        for tap in self.taps:
-            tap.put(gap)
+        self._tell_gap(reason, None if missing is None else len(found))
         self.deliver(found)
         self._ahead = {trade.id for trade in found}
-        self.deliver([trade for trade in held if trade.id not in known])
+        news = [trade for trade in held if trade.id not in known]
+        if self._overflowed and missing is not None and len(news) == len(held):
+            # What went was in front of all that is held, and history did not reach as far as any of this.
+            self._tell_gap("more trades came while a gap was filled than can be held back", None)
+        self.deliver(news)
 
 
 class AccountLane(_HoldingLane):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from enum import StrEnum
@@ -209,6 +208,8 @@ class MarketStream(Generic[T]):
         self._slow = slow
         self._queue: deque[Any] = deque()
         self._behind: dict[_BookTap, None] = {}
+        self._older = 0
+        """So many items at the head of the queue are told before those who are `behind` are caught up."""
         self._missed: dict[str, int] = {}
         self._taps: list[_Tap] = []
         self._event: anyio.Event | None = None
@@ -295,6 +296,10 @@ class MarketStream(Generic[T]):
                 self._delivered += 1
                 return self._queue.popleft()  # type: ignore[no-any-return]
             if self._behind:
+                if self._older and self._queue:
+                    self._older -= 1
+                    self._delivered += 1
+                    return self._queue.popleft()  # type: ignore[no-any-return]
                 update = self._catch_up()
                 if update is not None:
                     self._delivered += 1
@@ -310,6 +315,7 @@ class MarketStream(Generic[T]):
         """All items that wait now, at least one. Raises `StopAsyncIteration` when the stream has ended."""
         while True:
             items: list[T] = []
+            self._older = 0
             while self._behind:
                 update = self._catch_up()
                 if update is not None:
@@ -354,6 +360,8 @@ class MarketStream(Generic[T]):
         self._taps.append(tap)
         tap.topic = wanted.hub.attach(wanted.data_type, wanted.what, tap)
         tap.attached()
+        if self._error is not None:
+            tap.detach()  # what it begins with is more than the queue holds
 
     async def _read(self, part: Any) -> None:
         """Read a stream of another engine until it, or this one, ends."""
@@ -367,7 +375,7 @@ class MarketStream(Generic[T]):
             async with part, anyio.create_task_group() as tasks:
                 tasks.start_soon(close_with_us)
                 async for item in part:
-                    if self._closed:
+                    if self._closed or self._error is not None:
                         break
                     self._put(item)
                 tasks.cancel_scope.cancel()
@@ -385,7 +393,10 @@ class MarketStream(Generic[T]):
         queue = self._queue
         if len(queue) >= self._max_queue:
             if self._slow is SlowPolicy.RAISE:
-                self._fail(StreamClosed(f"the consumer was too slow: more than {self._max_queue} items were waiting"))
+                if self._error is None:
+                    self._fail(
+                        StreamClosed(f"the consumer was too slow: more than {self._max_queue} items were waiting")
+                    )
                 return
             market = item.market
             self._missed[market] = self._missed.get(market, 0) + 1
@@ -398,18 +409,30 @@ class MarketStream(Generic[T]):
             self._wake()
 
     def _conflate(self, tap: _BookTap) -> None:
-        """The queue is full: every market in it, and the one that knocks, is caught up by a SNAPSHOT instead."""
-        by_symbol = {one.symbol: one for one in self._taps}
-        for update in itertools.chain(self._queue, [None]):
-            behind = tap if update is None else by_symbol[update.market]
-            if isinstance(behind, _BookTap):
-                behind.behind = True
-                self._behind[behind] = None
-                if update is not None and update.kind is UpdateKind.SNAPSHOT:
-                    behind.snapshots -= 1
-        self._conflated += len(self._queue) + 1
-        self._queue.clear()
+        """The queue is full: every market in it, and the one that knocks, is caught up by a SNAPSHOT instead.
+
+        What waits of a market whose topic ended (its last word among it), or of another engine's stream, stays: there
+        is no live book to catch up from.
+        """
+        books = {one.symbol: one for one in self._taps if isinstance(one, _BookTap)}
+        kept: deque[Any] = deque()
+        for update in self._queue:
+            behind = books.get(update.market)
+            if behind is None:
+                kept.append(update)
+                continue
+            self._fall_behind(behind)
+            if update.kind is UpdateKind.SNAPSHOT:
+                behind.snapshots -= 1
+        self._fall_behind(tap)
+        self._conflated += len(self._queue) - len(kept) + 1
+        self._queue = kept
+        self._older = len(kept)
         self._wake()
+
+    def _fall_behind(self, tap: _BookTap) -> None:
+        tap.behind = True
+        self._behind[tap] = None
 
     def _catch_up(self) -> OrderbookUpdate | None:
         tap = next(iter(self._behind))
@@ -451,7 +474,10 @@ class MarketStream(Generic[T]):
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
+        """End with this error, once what waits has been read: nothing is put behind it any more."""
         self._error = error
+        for tap in self._taps:
+            tap.detach()
         self._wake()
 
     def _close(self) -> None:
