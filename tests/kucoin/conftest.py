@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -54,7 +54,12 @@ def ok(data: Any) -> dict[str, Any]:
 
 
 class Hosts(PlayedHttp):
-    """Spot and futures have the same paths for different things: those of futures are answered under `/futures`."""
+    """Spot and futures have the same paths for different things: those of futures are answered under `/futures`.
+    `histories`: path -> what is answered to the parameters of a question."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.histories: dict[str, Callable[[dict[str, str]], Any]] = {}
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if "api-futures" in request.url.host:
@@ -64,6 +69,10 @@ class Hosts(PlayedHttp):
                 headers=request.headers,
                 content=request.content,
             )
+        history = self.histories.get(request.url.path)
+        if history is not None:
+            self.requests.append(request)
+            return httpx.Response(200, json=history(dict(request.url.params)))
         return super().__call__(request)
 
 

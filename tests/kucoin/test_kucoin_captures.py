@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
-from astra.errors import AuthenticationError, MarketNotFound
+from astra.errors import (
+    AuthenticationError,
+    InvalidOrder,
+    MarketNotFound,
+    OrderNotFound,
+    OrderOutcomeUnknown,
+    VenueError,
+)
 from astra.models.accounts import Balance, Position
 from astra.models.credentials import ApiKey, Credentials
 from astra.models.markets import ContractType, Market, MarketStatus
@@ -27,7 +36,7 @@ from astra_kucoin.feed.markets import MarketSession
 from astra_kucoin.history import decode_snapshot
 from astra_kucoin.markets import decode_rows, markets_of
 from astra_kucoin.settings import FUTURES, PRODUCTS, SPOT, KucoinSettings
-from astra_kucoin.signing import rest_sign, signature
+from astra_kucoin.signing import rest_sign, signature, stamped
 from astra_kucoin.trading import futures, spot
 from astra_kucoin.trading.rows import Notes, StopNote
 
@@ -573,6 +582,19 @@ def test_the_window_of_an_order_begins_when_it_is_sent() -> None:
     assert signed.headers["KC-API-SIGN"] == signature("s", text)
 
 
+def test_what_is_left_until_an_order_ends_is_counted_when_it_is_sent() -> None:
+    now = 1_795_255_200_123
+    ends = [{"remark": '"cancelAfter":5', "cancelAfter": now + after} for after in (1000, 90_999)]
+    told = json.loads(stamped(json.dumps({"orderList": ends}, separators=(",", ":")).encode(), now))
+    assert [(row["cancelAfter"], row["remark"]) for row in told["orderList"]] == [
+        (1, '"cancelAfter":5'),
+        (90, '"cancelAfter":5'),
+    ]
+    for body in (f'{{"cancelAfter":{now + 999}}}', f'{{"cancelAfter":{now + 91 * 86_400_000}}}'):
+        with pytest.raises(InvalidOrder, match="Nothing was sent"):
+            stamped(body.encode(), now)
+
+
 # -- what streams leave out ---------------------------------------------------------------------------------------
 
 
@@ -599,11 +621,124 @@ def test_a_foreign_conditional_order_of_spot_ends_when_it_is_triggered(recording
     assert (event.status, event.type) == (OrderStatus.EXPIRED, OrderType.TAKE_PROFIT_LIMIT)
 
 
+# -- amendments -----------------------------------------------------------------------------------------------------
+
+
+GONE = OrderNotFound("gone", exchange="KUCOIN")
+LOST = OrderOutcomeUnknown("lost", exchange="KUCOIN", market="KUCOIN-SPOT-BTC-USDT", operation="amend_order")
+
+
+class Amending:
+    """An account's stream of spot, and what is noted of its amendments. `at` is the time, in seconds."""
+
+    account = Credentials.of("KUCOIN", "k", "s", "p")
+
+    def __init__(self, outlet: Any) -> None:
+        self.at = 0.0
+        self.notes = Notes(10, lambda: self.at)
+        channel = Channel(DataType.ACCOUNT, SPOT, credentials=self.account)
+        self.session = SpotAccountSession(
+            feed().endpoint(channel), outlet, None, {"BTC-USDT": spot_market()}.get, self.notes
+        )
+        self.session.subscribe([channel], 0)
+        self.told = outlet.inputs[channel]
+
+    def canceled(self, order_id: str, filled: str = "0") -> int:
+        """The stream says so of an order; how many events are told then."""
+        row = {"orderId": order_id, "clientOid": "mine", "type": "canceled", "size": "1", "filledSize": filled}
+        self.session.received(frame_of("orderChange", **row, price="5"), 1)
+        return len(self.told.account_events)
+
+    def amend_fails(self, error: VenueError, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """A command to amend order 67 ends so."""
+        with contextlib.suppress(type(error)), self.notes.amending(self.account, "67"):
+            meanwhile()
+            assert not self.told.account_events
+            raise error
+
+
 @pytest.mark.parametrize(("filled", "told"), [("0", 0), ("0.1", 1)])
-def test_the_cancel_half_of_an_amendment_is_no_end(recordings: Any, outlet: Any, filled: str, told: int) -> None:
-    notes = Notes(10)
-    notes.amending(None, "mine")
-    row = {"orderId": "67", "clientOid": "mine", "type": "canceled", "size": "1", "filledSize": filled, "price": "5"}
-    frames: Any = [frame_of("orderChange", **row), frame_of("orderChange", **row)]
-    events = private(recordings, outlet, frames, SpotAccountSession, spot_market(), notes=notes)
-    assert len(events) == told + 1  # the second one was not asked for
+def test_the_cancel_half_of_an_amendment_is_no_end(outlet: Any, filled: str, told: int) -> None:
+    """With fills it is told: they stay with the old id. Either way a second cancel was not asked for."""
+    stream = Amending(outlet)
+    with stream.notes.amending(stream.account, "67"):
+        pass
+    assert stream.canceled("67", filled) == told
+    assert stream.canceled("67") == told + 1
+
+
+def test_only_the_amended_order_of_the_account_itself_ends_without_a_word(outlet: Any) -> None:
+    """Its successor has the same client order id, and another account's order may have the same id."""
+    stream = Amending(outlet)
+    with stream.notes.amending(stream.account, "67"):
+        pass
+    with stream.notes.amending(Credentials.of("KUCOIN", "other", "s", "p", account="other"), "68"):
+        pass
+    assert stream.canceled("68") == 1
+
+
+def test_an_amendment_whose_cancel_was_not_seen_covers_no_later_one(outlet: Any) -> None:
+    stream = Amending(outlet)
+    with stream.notes.amending(stream.account, "67"):
+        stream.at += 30  # it waits for the rate limit
+        assert stream.notes.is_amending(stream.account, "67")
+    stream.at += 60
+    assert stream.canceled("67") == 1
+
+
+@pytest.mark.parametrize("first", ["refusal", "frame"])
+def test_the_end_of_an_order_whose_amendment_was_refused_is_told(outlet: Any, first: str) -> None:
+    """Whichever comes first: then it was no amendment that ended it."""
+    stream = Amending(outlet)
+    if first == "frame":
+        stream.amend_fails(GONE, lambda: stream.canceled("67"))
+    else:
+        stream.amend_fails(GONE)
+        stream.canceled("67")
+    (event,) = stream.told.account_events
+    assert (event.id, event.status) == ("67", OrderStatus.CANCELED)
+
+
+def test_a_refusal_proves_nothing_of_another_amendment_of_the_order(outlet: Any) -> None:
+    """The first one ended it, or may have: the second one is refused for that."""
+    for lost in (False, True):
+        stream = Amending(outlet)
+        if lost:
+            stream.amend_fails(LOST)
+        else:
+            with stream.notes.amending(stream.account, "67"):
+                pass
+        assert stream.canceled("67") == 0
+        stream.amend_fails(GONE)
+        assert not stream.told.account_events
+
+
+def test_an_order_that_was_canceled_after_a_lost_amendment_ends(outlet: Any) -> None:
+    """The venue took a cancel for its id: it was not amended, and will not be."""
+    stream = Amending(outlet)
+    stream.amend_fails(LOST)
+    assert stream.canceled("67") == 0
+    stream.notes.canceled(stream.account, "67")
+    assert [event.status for event in stream.told.account_events] == [OrderStatus.CANCELED]
+    assert not stream.notes.is_amending(stream.account, "67")
+
+
+@pytest.mark.parametrize("error", [GONE, LOST])
+def test_a_cancel_that_is_taken_while_an_amendment_is_on_its_way_ends_what_is_noted(
+    outlet: Any, error: VenueError
+) -> None:
+    stream = Amending(outlet)
+    stream.amend_fails(error, lambda: stream.notes.canceled(stream.account, "67"))
+    assert not stream.notes.is_amending(stream.account, "67")
+    assert stream.canceled("67") == 1
+
+
+# -- how books are compared -----------------------------------------------------------------------------------------
+
+
+def test_books_are_compared_with_rest_where_the_counters_are_known_to_be_one() -> None:
+    """Those of futures are; that of spot's REST is not known to be the stream's."""
+    rules = {product: feed().book_rules(Channel(DataType.ORDERBOOK, product)) for product in PRODUCTS}
+    assert {product: one.rest_joins for product, one in rules.items()} == {SPOT: False, FUTURES: True}
+    assert {product: one.audit_every_s for product, one in rules.items()} == {SPOT: None, FUTURES: 1800.0}
+    assert {one.silence_s for one in rules.values()} == {60.0}

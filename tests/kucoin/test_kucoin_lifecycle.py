@@ -11,12 +11,13 @@ import msgspec
 import pytest
 
 from astra import Astra
-from astra.errors import OrderNotFound
+from astra.errors import DuplicateClientOrderId, OrderNotFound, UnsupportedOperation
 from astra.models.accounts import AccountStatus, Balance, Position
 from astra.models.credentials import Credentials
 from astra.models.markets import Market
-from astra.models.orderbook import BookState
+from astra.models.orderbook import BookState, UpdateKind
 from astra.models.orders import Fill, MarginMode, Order, OrderChange, OrderRequest, OrderStatus, OrderType
+from astra.streams.sync import SyncStats
 from astra_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
@@ -139,6 +140,117 @@ async def test_a_lost_amendment_ends_in_the_order_as_it_is(desk: Desk) -> None:
         assert not any(isinstance(e, Order) and e.status is OrderStatus.CANCELED for e in events)
         await desk.astra.cancel_order(market.symbol, client_order_id=placed.client_order_id)
         await until(lambda: any(isinstance(e, Order) and e.status is OrderStatus.CANCELED for e in events))
+
+
+async def partly_filled(desk: Desk) -> Order:
+    """A bid that took all of the best ask, and rests with what is left."""
+    market = desk.markets["spot"]
+    book = await desk.astra.get_orderbook(market.symbol, depth=5)
+    price, size = (Decimal(str(value)) for value in book.asks[0])
+    order = OrderRequest.model_validate({"side": "BUY", "type": "LIMIT", "quantity": size + 1, "price": price})
+    placed = await desk.astra.place_order(market.symbol, order)
+    assert placed.status is OrderStatus.PARTIALLY_FILLED
+    return placed
+
+
+@pytest.mark.parametrize("by", ["id", "client_order_id"])
+async def test_a_lost_amendment_of_a_partly_filled_order_ends_in_its_successor(desk: Desk, by: str) -> None:
+    """Its cancel half is told, for its fills stay with the old id. It proves nothing of the amendment."""
+    market = desk.markets["spot"]
+    faults = desk.sandbox.faults("KUCOIN")
+    price = await desk.away(market)
+    async with watching(desk) as (events, until):
+        placed = await partly_filled(desk)
+        faults.lost_answer = 1.0
+        amended = await desk.astra.amend_order(market.symbol, OrderChange(price=price), **{by: getattr(placed, by)})
+        faults.lost_answer = 0.0
+        assert (amended.status, amended.price, amended.client_order_id) == (
+            OrderStatus.NEW,
+            price,
+            placed.client_order_id,
+        )
+        assert amended.id != placed.id
+        await until(lambda: any(isinstance(e, Order) and e.id == amended.id for e in events))
+        ended = [e for e in events if isinstance(e, Order) and e.status.is_final]
+        assert [(order.id, order.filled_quantity) for order in ended] == [(placed.id, placed.filled_quantity)]
+        again = bid(market, price=price, client_order_id=placed.client_order_id)
+        with pytest.raises(DuplicateClientOrderId):
+            await desk.astra.place_order(market.symbol, again)
+
+
+async def test_the_end_of_what_a_partly_filled_order_became_is_told(desk: Desk) -> None:
+    """The amendment by client order id is over with the end of the old id: it covers no later cancel."""
+    market = desk.markets["spot"]
+    async with watching(desk) as (events, until):
+        placed = await partly_filled(desk)
+        name = placed.client_order_id
+        change = OrderChange(price=await desk.away(market))
+        amended = await desk.astra.amend_order(market.symbol, change, client_order_id=name)
+        assert amended.id != placed.id
+        await desk.astra.cancel_order(market.symbol, id=amended.id)
+
+        def ended() -> list[str | None]:
+            return [e.id for e in events if isinstance(e, Order) and e.status is OrderStatus.CANCELED]
+
+        await until(lambda: ended() == [placed.id, amended.id])
+
+
+async def test_commands_reach_an_amended_order_by_its_earlier_id(desk: Desk) -> None:
+    market, astra = desk.markets["spot"], desk.astra
+    placed = await astra.place_order(market.symbol, bid(market, price=await desk.away(market)))
+    first = await astra.amend_order(market.symbol, OrderChange(quantity=Decimal("0.03")), id=placed.id)
+    second = await astra.amend_order(market.symbol, OrderChange(quantity=Decimal("0.02")), id=placed.id)
+    assert len({placed.id, first.id, second.id}) == 3
+    assert (second.quantity, second.client_order_id) == (Decimal("0.02"), placed.client_order_id)
+    canceled = await astra.cancel_order(market.symbol, id=placed.id)
+    assert (canceled.id, canceled.status) == (second.id, OrderStatus.CANCELED)
+    assert await astra.list_orders(market.symbol) == []
+
+
+@pytest.mark.parametrize("command", ["cancel", "amend"])
+async def test_commands_reach_a_triggered_order_by_its_earlier_id(desk: Desk, command: str) -> None:
+    market, astra = desk.markets["spot"], desk.astra
+    best_bid, _ = await desk.top(market)
+    low = await desk.away(market)
+    take = OrderRequest.model_validate(
+        {"side": "BUY", "type": "TAKE_PROFIT_LIMIT", "price": low, "stop_price": best_bid, **amount(market, 2)}
+    )
+    placed = await astra.place_order(market.symbol, take)
+    with pytest.raises(UnsupportedOperation, match="conditional"):
+        await astra.amend_order(market.symbol, OrderChange(quantity=Decimal("0.01")), id=placed.id)
+    sell = OrderRequest.model_validate({"side": "SELL", "type": "LIMIT", "price": best_bid, **amount(market, 1)})
+    await astra.place_order(market.symbol, sell, credentials=desk.other)
+    (triggered,) = await astra.list_orders(market.symbol)
+    assert triggered.id != placed.id
+    if command == "amend":
+        amended = await astra.amend_order(market.symbol, OrderChange(quantity=Decimal("0.01")), id=placed.id)
+        assert (amended.quantity, amended.client_order_id) == (Decimal("0.01"), placed.client_order_id)
+    canceled = await astra.cancel_order(market.symbol, id=placed.id)
+    assert (canceled.status, canceled.client_order_id) == (OrderStatus.CANCELED, placed.client_order_id)
+    assert await astra.list_orders(market.symbol) == []
+
+
+async def test_quiet_books_of_contracts_are_compared_and_those_of_spot_had_anew() -> None:
+    """Nobody trades. The counter of spot's REST is not known to be the stream's: its books cannot be compared."""
+    async with Sandbox(["KUCOIN"], seed=5, markets=8, pace=0.0) as sandbox:
+        settings = sandbox.settings
+        settings["venues"]["KUCOIN"] |= {"book_audit_every_s": 1.0, "book_silence_s": 1.0}
+        async with Astra(settings=settings) as astra:
+            markets = {market.symbol: market for market in await astra.list_markets("KUCOIN")}
+            contracts = [symbol for symbol, market in markets.items() if market.contract_size is not None][:3]
+            spot = next(symbol for symbol, market in markets.items() if market.contract_size is None)
+            stale: set[str] = set()
+            async with astra.stream_orderbook(*contracts, spot) as stream:
+                stats: dict[str, SyncStats] = {tap.topic.sync.symbol: tap.topic.sync.stats for tap in stream._taps}
+                with anyio.fail_after(15):
+                    async for update in stream:
+                        if update.kind is UpdateKind.STALE:
+                            stale.add(update.market)
+                        if stale and all(stats[symbol].audits_passed for symbol in contracts):
+                            break
+            assert stale == {spot}
+            assert not sum(one.audits_failed for one in stats.values())
+        assert not sandbox.failures("KUCOIN")
 
 
 class Watching:

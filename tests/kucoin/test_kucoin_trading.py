@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+import anyio
 import httpx
 import msgspec
 import pytest
@@ -29,10 +31,12 @@ from astra.errors import (
 from astra.models.base import decimal_text
 from astra.models.orders import MarginMode, Order, OrderChange, OrderRef, OrderRequest, OrderStatus, OrderType
 from astra.net.http import AnswerLost, Request, Response
+from astra.net.ratelimit import Bucket
 from astra.testing import ManualHost
 from astra_kucoin.errors import CODES, interpret, refusal
-from astra_kucoin.rest import number
+from astra_kucoin.rest import POOLS, PUBLIC, number
 from astra_kucoin.settings import FUTURES, SPOT, KucoinSettings
+from astra_kucoin.trading import base
 from astra_kucoin.trading.futures import FuturesTrading
 from astra_kucoin.trading.rows import FuturesOrderRow, SpotOrderRow
 from astra_kucoin.trading.spot import SpotTrading
@@ -45,6 +49,8 @@ LINEAR = "KUCOIN-PERP-XBT-USDT"
 INVERSE = "KUCOIN-PERP-XBT-USD-COINM"
 SYNC = "/api/v1/hf/orders/sync"
 STOPS = "/api/v1/stop-order"
+ALTER = "/api/v1/hf/orders/alter"
+UNIFIED_PLACE = "/api/ua/v2/unified/order/place"
 FUTURES_ORDERS = "/futures/api/v1/orders"
 
 
@@ -157,6 +163,44 @@ async def test_good_till_date_is_told_in_whole_seconds(played: Any) -> None:
     late = order(time_in_force="GTD", expire_time=now + 500)
     with pytest.raises(InvalidOrder, match="expireTime"):
         await played.venue.place_order(market, late, played.credentials)
+
+
+@pytest.mark.parametrize("account", ["CLASSIC", "UNIFIED"])
+@pytest.mark.parametrize(("good_for_s", "left_s"), [(10, 6), (4, None)])
+async def test_an_order_does_not_outlive_its_end_by_the_time_that_it_waits_here(
+    played: Any, account: str, good_for_s: int, left_s: int | None
+) -> None:
+    """What is left counts from sending on: requests may wait for the rate limit before they leave."""
+    path = SYNC if account == "CLASSIC" else UNIFIED_PLACE
+    answer = {"orderId": "67", "clientOid": "mine-1", "status": "open", "ts": 1}
+    played.http.answer("POST", path, ok(answer))
+    played.http.answers["GET", "/api/ua/v2/account/mode"] = []
+    played.http.answer("GET", "/api/ua/v2/account/mode", ok({"selfAccountMode": account}))
+    market = await played.market(BTC)
+    await played.venue.rest.spot.clock.refresh()
+    await played.venue.rest.mode(SPOT, played.credentials)
+    now = played.venue.rest.spot.clock.now_ms()
+    good = order(time_in_force="GTD", expire_time=now + 1000 * good_for_s)
+    outcomes: list[Any] = []
+
+    async def place() -> None:
+        try:
+            outcomes.append(await played.venue.place_order(market, good, played.credentials))
+        except InvalidOrder as error:
+            outcomes.append(error)
+
+    played.venue.rest.spot.limiter.pause(3.5, "too many requests")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(place)
+        await played.clock.advance(3)
+        assert not played.http.sent("POST", path)
+        await played.clock.advance(1)
+    (outcome,) = outcomes
+    sent = [body["cancelAfter"] for body in played.http.sent("POST", path)]
+    assert sent == ([] if left_s is None else [left_s])
+    assert isinstance(outcome, InvalidOrder if left_s is None else Order)
+    if left_s is None:
+        assert (outcome.rule, outcome.exchange) == ("expire-time", "KUCOIN")
 
 
 FUTURES_CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
@@ -378,6 +422,173 @@ async def test_an_amended_order_is_found_under_its_new_id(played: Any) -> None:
     assert (found.id, found.status) == ("68", OrderStatus.NEW)
 
 
+OLD, NEW = "/api/v1/hf/orders/67", "/api/v1/hf/orders/68"
+MINE = "/api/v1/hf/orders/client-order/mine-1"
+DEAD = spot_row(active=False, cancelExist=True)
+
+
+async def test_an_order_that_is_being_amended_is_not_called_canceled_before_its_successor_is_seen(played: Any) -> None:
+    """The venue cancels, then places anew: what is seen in between is no end."""
+    market = await played.market(BTC)
+    played.http.lose("POST", ALTER)
+    with pytest.raises(OrderOutcomeUnknown):
+        await played.venue.amend_order(market, OrderRef(id="67"), OrderChange(price=Decimal(49000)), played.credentials)
+    for path in (OLD, MINE):
+        played.http.answer("GET", path, ok(DEAD))
+    for ref in (OrderRef(id="67"), OrderRef(client_order_id="mine-1")):
+        with pytest.raises(VenueUnavailable, match="amended"):
+            await played.venue.get_order(market, ref, played.credentials)
+    await played.clock.advance(8)  # no successor comes any more
+    found = await played.venue.get_order(market, OrderRef(id="67"), played.credentials)
+    assert (found.id, found.status) == ("67", OrderStatus.CANCELED)
+
+
+async def test_an_order_that_does_not_look_as_asked_for_proves_no_spot_amendment_undone(played: Any) -> None:
+    """What was filled counts in a new quantity, and is left out of what is placed anew: the successor of a partly
+    filled order never has the quantity that was asked for."""
+    spot, linear = await played.market(BTC), await played.market(LINEAR)
+    lifetime_s = played.venue.operation_lifetime_s
+    assert lifetime_s(spot, "amend_order") is None
+    assert [lifetime_s(spot, "cancel_order"), lifetime_s(linear, "amend_order")] == [7.0, 7.0]
+
+
+@pytest.mark.parametrize("known", ["placed", "placed in a batch", "looked up"])
+async def test_an_amendment_by_client_order_id_concerns_the_id_that_the_order_has(played: Any, known: str) -> None:
+    """That id's end is no end. It is asked for where this process does not know it."""
+    market, batch = await played.market(BTC), "/api/v1/hf/orders/multi/sync"
+    placed_at_spot(played)
+    played.http.answer("POST", batch, ok([{"orderId": "67", "clientOid": "mine-1", "success": True}]))
+    if known == "placed":
+        await played.venue.place_order(market, order(), played.credentials)
+    elif known == "placed in a batch":
+        await played.venue.place_orders([(market, order())], played.credentials)
+    played.http.answer("GET", MINE, ok(spot_row()))
+    played.http.answer("POST", ALTER, ok({"newOrderId": "68", "clientOid": "mine-1"}))
+    played.http.answer("GET", NEW, ok(spot_row(id="68", price="49000")))
+    ref, change = OrderRef(client_order_id="mine-1"), OrderChange(price=Decimal(49000))
+    amended = await played.venue.amend_order(market, ref, change, played.credentials)
+    assert amended.id == "68"
+    assert played.http.sent("POST", ALTER) == [{"symbol": "BTC-USDT", "clientOid": "mine-1", "newPrice": "49000"}]
+    assert len(played.http.asked("GET", MINE)) == (known == "looked up")
+    notes = played.venue.by_mode[SPOT].notes
+    assert [notes.is_amending(played.credentials, name) for name in ("67", "68", "mine-1")] == [True, False, False]
+    assert notes.ids.get((played.credentials, "mine-1")) == "68"
+
+
+async def test_an_earlier_id_reaches_what_the_order_has_become(played: Any) -> None:
+    """Cancels and amendments, too: refused for the old id, they are sent once more, under the new one."""
+    market = await played.market(BTC)
+    played.http.answer("DELETE", "/api/v1/hf/orders/sync/67", GONE)
+    played.http.answer("DELETE", "/api/v1/hf/orders/sync/68", ok({"orderId": "68"}))
+    played.http.answer("POST", ALTER, GONE)
+    played.http.answer("POST", ALTER, ok({"newOrderId": "69", "clientOid": "mine-1"}))
+    played.http.answer("GET", OLD, ok(DEAD))
+    played.http.answer("GET", MINE, ok(spot_row(id="68")))
+    played.http.answer("GET", NEW, ok(DEAD | {"id": "68"}))
+    played.http.answer("GET", "/api/v1/hf/orders/69", ok(spot_row(id="69", price="49000")))
+    canceled = await played.venue.cancel_order(market, OrderRef(id="67"), played.credentials)
+    assert (canceled.id, canceled.status) == ("68", OrderStatus.CANCELED)
+    change = OrderChange(price=Decimal(49000))
+    amended = await played.venue.amend_order(market, OrderRef(id="67"), change, played.credentials)
+    assert (amended.id, amended.price) == ("69", Decimal(49000))
+    assert [body["orderId"] for body in played.http.sent("POST", ALTER)] == ["67", "68"]
+
+
+async def test_a_command_whose_outcome_is_unknown_is_not_repeated_under_another_id(played: Any) -> None:
+    market = await played.market(BTC)
+    played.http.lose("DELETE", "/api/v1/hf/orders/sync/67")
+    played.http.lose("POST", ALTER)
+    with pytest.raises(OrderOutcomeUnknown):
+        await played.venue.cancel_order(market, OrderRef(id="67"), played.credentials)
+    with pytest.raises(OrderOutcomeUnknown):
+        await played.venue.amend_order(market, OrderRef(id="67"), OrderChange(price=Decimal(1)), played.credentials)
+    assert len([request for request in played.http.requests if request.method in ("DELETE", "POST")]) == 2
+
+
+@pytest.mark.parametrize("becomes", [DEAD, spot_row()], ids=["done", "the same"])
+async def test_a_refused_cancel_is_not_repeated_under_the_same_id(played: Any, becomes: Any) -> None:
+    market = await played.market(BTC)
+    played.http.answer("DELETE", "/api/v1/hf/orders/sync/67", GONE)
+    for path in (OLD, MINE):
+        played.http.answer("GET", path, ok(becomes))
+    with pytest.raises(OrderNotFound):
+        await played.venue.cancel_order(market, OrderRef(id="67"), played.credentials)
+    assert len([request for request in played.http.requests if request.method == "DELETE"]) == 1
+
+
+def history_of(path: str, times: list[int]) -> Callable[[dict[str, str]], Any]:
+    """The venue's history of one fill at each of the times, newest first, a page of a hundred at a time."""
+
+    def row(number: int) -> dict[str, Any]:
+        told = {"id": number, "tradeId": str(number), "orderId": "67", "price": "5", "size": "1"}
+        time = {"createdAt": times[number]} if "ua" not in path else {"executionTime": times[number] * 1_000_000}
+        side = "BUY" if "ua" in path else "buy"
+        return told | time | {"side": side, "symbol": "XBTUSDTM" if "futures" in path else "BTC-USDT"}
+
+    def answer(asked: dict[str, str]) -> Any:
+        start, end = int(asked.get("startAt", 0)), int(asked.get("endAt", 10**15))
+        known = [number for number, time in reversed(list(enumerate(times))) if start <= time <= end]
+        if "currentPage" in asked:
+            known = known[100 * (int(asked["currentPage"]) - 1) :]
+        if "lastId" in asked:
+            known = [number for number in known if number < int(asked["lastId"])]
+        items = [row(number) for number in known[:100]]
+        return ok({"items": items, "lastId": items[-1]["id"] if items else None})
+
+    return answer
+
+
+async def asked_without_limits(played: Any, symbol: str, account: str) -> Any:
+    """A market of an account of this kind. Nothing waits for the rate limit: the clock stands still."""
+    played.http.answers["GET", "/api/ua/v2/account/mode"] = []
+    played.http.answer("GET", "/api/ua/v2/account/mode", ok({"selfAccountMode": account}))
+    pools = [Bucket(name, 1e9, 1.0, per_account=name != PUBLIC) for name in POOLS]
+    played.venue.rest.spot.limiter.configure(pools)
+    return await played.market(symbol)
+
+
+HISTORIES = [
+    (BTC, "/api/v1/hf/fills", "CLASSIC"),
+    (LINEAR, "/futures/api/v1/fills", "CLASSIC"),
+    (BTC, "/api/ua/v2/unified/order/execution", "UNIFIED"),
+]
+
+
+@pytest.mark.parametrize(("symbol", "path", "account"), HISTORIES)
+async def test_no_fill_of_a_busy_week_is_missing(
+    played: Any, monkeypatch: pytest.MonkeyPatch, symbol: str, path: str, account: str
+) -> None:
+    """A stretch with more pages than are asked for at once is halved, not cut off at its end."""
+    monkeypatch.setattr(base, "MOST_PAGES", 3)
+    market = await asked_without_limits(played, symbol, account)
+    now = played.venue.rest.spot.clock.now_ms()
+    week = 7 * 86_400_000
+    times = [now - 2 * week + number_ for number_ in range(0, 2 * week, 2 * week // 250)]
+    times += [now - 3600_000 + number_ for number_ in range(900)]
+    times.sort()
+    played.http.histories[path] = history_of(path, times)
+    since = now - 2 * week
+    every = [str(number_) for number_ in range(len(times))]
+    fills = await played.venue.list_fills(market, since, None, played.credentials)
+    assert [fill.id for fill in fills] == every
+    oldest = await played.venue.list_fills(market, since, 7, played.credentials)
+    assert [fill.id for fill in oldest] == every[:7]
+    newest = await played.venue.list_fills(market, None, 450, played.credentials)
+    assert [fill.id for fill in newest] == every[-450:]
+
+
+@pytest.mark.parametrize(("symbol", "path", "account"), HISTORIES)
+async def test_more_fills_of_a_millisecond_than_can_be_asked_for_are_an_error(
+    played: Any, monkeypatch: pytest.MonkeyPatch, symbol: str, path: str, account: str
+) -> None:
+    monkeypatch.setattr(base, "MOST_PAGES", 3)
+    market = await asked_without_limits(played, symbol, account)
+    now = played.venue.rest.spot.clock.now_ms()
+    played.http.histories[path] = history_of(path, [now - 1000] * 400)
+    with pytest.raises(VenueError, match="fills"):
+        await played.venue.list_fills(market, now - 1020, None, played.credentials)
+
+
 async def test_fills_are_gathered_page_by_page_and_week_by_week(played: Any) -> None:
     def page(first: int, count: int) -> dict[str, Any]:
         rows = [
@@ -584,6 +795,36 @@ def test_limits_say_how_long_to_wait() -> None:
     assert answered(SPOT, "429000", status=429).retry_after == 1.0
     assert answered(FUTURES, "200002").retry_after == 10.0
     assert answered(SPOT, "1015", status=429).retry_after == 30.0
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "wait_s"),
+    [
+        (b"error code: 1015", {}, 30.0),
+        (b"<title>Error 1015: you are being rate limited</title>", {"retry-after": "7"}, 30.0),
+        (b"<title>too many requests</title>", {"gw-ratelimit-reset": "2500"}, 2.5),
+        (b"<title>too many requests</title>", {"retry-after": "7"}, None),
+        (b"<title>ray 101512, 91015</title>", {}, None),
+        (b'{"code":"777777","msg":"slow down"}', {"retry-after": "7"}, None),
+    ],
+)
+def test_a_page_in_front_of_the_venue_limits_for_as_long_as_it_says(
+    body: bytes, headers: dict[str, str], wait_s: float | None
+) -> None:
+    """None: the request's sender goes by `Retry-After`, or by its own default."""
+    for request in (Request("GET", "/x"), Request("POST", "/x", command=True)):
+        error = interpret("KUCOIN", SPOT, request, Response(429, headers, body))
+        assert isinstance(error, RateLimited)
+        assert error.retry_after == wait_s
+
+
+async def test_a_request_that_the_front_blocks_pauses_all_for_half_a_minute(played: Any) -> None:
+    market = await played.market(BTC)
+    played.http.answer("POST", SYNC, b"error code: 1015", 429)
+    with pytest.raises(RateLimited) as raised:
+        await played.venue.place_order(market, order(), played.credentials)
+    assert raised.value.retry_after == 30.0
+    assert played.venue.rest.spot.limiter.paused_s == pytest.approx(30.0)
 
 
 @pytest.mark.parametrize("status", [500, 502, 504])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
@@ -39,6 +40,7 @@ class Desk(msgspec.Struct):
     sandbox: Sandbox
     astra: Astra
     markets: dict[str, Market]
+    own: Credentials
     other: Credentials
 
     async def top(self, market: Market) -> tuple[Decimal, Decimal]:
@@ -80,7 +82,7 @@ async def desk() -> AsyncIterator[Desk]:
             for market in await astra.list_markets("KUCOIN"):
                 kind = "spot" if market.contract_size is None else "inverse" if market.is_inverse else "linear"
                 markets.setdefault(kind, market)
-            yield Desk(sandbox, astra, markets, sandbox.credentials("KUCOIN"))
+            yield Desk(sandbox, astra, markets, own, sandbox.credentials("KUCOIN"))
         assert not sandbox.failures("KUCOIN")
 
 
@@ -223,6 +225,61 @@ async def test_the_account_s_stream_tells_of_both_products(desk: Desk) -> None:
     assert len({(fill.market, fill.id) for fill in fills}) == len(fills) == 3
 
 
+@pytest.mark.parametrize("without", ["spot key", "spot"])
+async def test_the_wallet_is_told_by_the_futures_side_where_spot_s_is_not_there(desk: Desk, without: str) -> None:
+    """By REST and on the stream: the credentials have a futures key alone, or spot is not served."""
+    own, settings = desk.own, copy.deepcopy(desk.sandbox.settings)
+    if without == "spot":
+        settings["venues"]["KUCOIN"]["products"] = ["futures"]
+    else:
+        key = own.key_for(FUTURES)
+        assert key is not None
+        own = own.model_copy(update={"keys": {FUTURES: key}})
+    async with Astra(settings=settings, credentials=[own]) as astra:
+        (asset, *_) = [balance.asset for balance in await astra.get_balances("KUCOIN") if balance.asset == "USDT"]
+        market = desk.markets["linear"]
+        async with astra.stream_account("KUCOIN") as stream:
+            with anyio.fail_after(15):
+                async for event in stream:
+                    if isinstance(event, AccountStatus) and event.live:
+                        break
+                _, ask = await desk.top(market)
+                await astra.place_order(market.symbol, bid(market, 1, price=ask, time_in_force="IOC"))
+                async for event in stream:
+                    if isinstance(event, Balance):
+                        break
+        assert isinstance(event, Balance)
+        assert (event.asset, event.wallet) == (asset, "unified")
+
+
+def test_one_side_alone_subscribes_the_wallet(outlet: Any) -> None:
+    asked: dict[tuple[str, bool], set[str]] = {}
+    for product in (SPOT, FUTURES):
+        for wallet in (True, False):
+            running, _ = session(outlet, product, tells_wallet=wallet)
+            asked[product, wallet] = {json.loads(frame)["channel"] for frame in running.subscriptions().values()}
+    for product in (SPOT, FUTURES):
+        assert asked[product, True] - asked[product, False] == {"balance"}
+    assert "positionAll" in asked[FUTURES, True]
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+async def test_commands_reach_a_triggered_order_by_its_earlier_id(desk: Desk, product: str) -> None:
+    astra, market = desk.astra, desk.markets[product]
+    best_bid, _ = await desk.top(market)
+    low = await desk.away(market)
+    take = OrderRequest.model_validate(
+        {"side": "BUY", "type": "TAKE_PROFIT_LIMIT", "price": low, "stop_price": best_bid, **amount(market, 2)}
+    )
+    placed = await astra.place_order(market.symbol, take)
+    sell = OrderRequest.model_validate({"side": "SELL", "type": "LIMIT", "price": best_bid, **amount(market, 1)})
+    await astra.place_order(market.symbol, sell, credentials=desk.other)
+    amended = await astra.amend_order(market.symbol, OrderChange.model_validate(amount(market, 1)), id=placed.id)
+    assert (amended.client_order_id, amended.id != placed.id) == (placed.client_order_id, True)
+    canceled = await astra.cancel_order(market.symbol, id=placed.id)
+    assert (canceled.id, canceled.status) == (amended.id, OrderStatus.CANCELED)
+
+
 @pytest.mark.parametrize("product", PRODUCTS)
 async def test_a_triggered_order_goes_on_under_its_client_order_id(desk: Desk, product: str) -> None:
     market = desk.markets[product]
@@ -244,10 +301,13 @@ async def test_a_triggered_order_goes_on_under_its_client_order_id(desk: Desk, p
 # -- what was recorded --------------------------------------------------------------------------------------------
 
 
-def session(outlet: Any, product: str, *markets: Market) -> tuple[UnifiedAccountSession, Channel]:
+def session(
+    outlet: Any, product: str, *markets: Market, tells_wallet: bool = True
+) -> tuple[UnifiedAccountSession, Channel]:
     known = {market.native_symbol: market for market in markets}
     endpoint = Endpoint(name=f"{product} account", url="wss://x")
-    return UnifiedAccountSession(endpoint, outlet, None, product, known.get, KEY), Channel(DataType.ACCOUNT, product)
+    running = UnifiedAccountSession(endpoint, outlet, None, product, known.get, KEY, tells_wallet=tells_wallet)
+    return running, Channel(DataType.ACCOUNT, product)
 
 
 def logged_in(outlet: Any, product: str, *markets: Market) -> tuple[UnifiedAccountSession, Channel]:

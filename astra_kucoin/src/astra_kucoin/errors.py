@@ -6,6 +6,7 @@ futures. Codes 400100 and 100001 stand for any bad parameter: there the message 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -32,10 +33,15 @@ STALE_TIMESTAMP: Final = "400002"
 """Refused on arrival: once more after measuring the clock."""
 RESET_HEADER: Final = "gw-ratelimit-reset"
 """Milliseconds until the window of the pool is over."""
-OVERLOADED_S: Final = 1.0
-"""A refusal for too many requests without that header: the system is overloaded, not the pool."""
-_WAIT_S: Mapping[str, float] = {"1015": 30.0, "200002": 10.0}
+BLOCKED: Final = "1015"
+"""Cloudflare's number for an address that asks too often, on a page or as a code."""
+_WAIT_S: Mapping[str, float] = {
+    BLOCKED: 30.0,
+    "200002": 10.0,
+    "429000": 1.0,  # without that header: the system is overloaded, not the pool
+}
 """Blocks whose length is known and not said."""
+_NAMES_BLOCKED: Final = re.compile(rb"\b1015\b")
 
 
 _COMMON: Mapping[str, Meaning] = code_table(
@@ -173,22 +179,25 @@ def interpret(exchange: str, product: str, request: Request, response: Response)
 
 
 def _wordless(exchange: str, request: Request, response: Response) -> Exception:
-    """An answer that is not the venue's JSON: a proxy's page."""
+    """An answer that is not the venue's JSON: a proxy's page, or Cloudflare's "error code: 1015"."""
     message = f"HTTP status {response.status}, and no JSON"
     if response.status < 400:
         return AnswerLost(message) if request.command else VenueUnavailable(message, exchange=exchange)
     limited = by_status(response.status).error is RateLimited
+    code = BLOCKED if limited and _NAMES_BLOCKED.search(response.body) else None
     return Failure(
         exchange,
         message,
+        code=code,
         status=response.status,
         command=request.command,
-        retry_after=_wait_s("", response) if limited else None,
+        retry_after=_wait_s(code, response) if limited else None,
     ).raised_as(None)
 
 
-def _wait_s(code: str, response: Response) -> float:
+def _wait_s(code: str | None, response: Response) -> float | None:
+    """How long the limit lasts; None where nothing says so but perhaps `Retry-After`."""
     told = response.headers.get(RESET_HEADER, "")
     if told.isascii() and told.isdigit():
         return int(told) / 1000
-    return _WAIT_S.get(code, OVERLOADED_S)
+    return None if code is None else _WAIT_S.get(code)

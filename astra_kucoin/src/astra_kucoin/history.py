@@ -75,7 +75,7 @@ class History:
         self._clock = clock
 
     async def book_seed(self, channel: Channel) -> BookSeed:
-        """The best 100 levels a side. The sequence is that of the streams."""
+        """The best 100 levels a side. The sequence of futures is that of the streams; spot's is not known to be."""
         assert channel.market is not None
         return await self._snapshot(channel.market, SEED_DEPTH)
 

@@ -64,9 +64,11 @@ class KucoinSettings(FamilySettings):
     """Futures with isolated margin: the leverage of orders that open a position, where neither the order nor
     `set_leverage` said another. None: the venue's own choice."""
     book_audit_every_s: float | None = Field(default=1800.0, gt=0)
-    """How often each running book is compared with a snapshot by REST (None: never)."""
+    """How often each running book of futures is compared with a snapshot by REST (None: never). Those of spot cannot
+    be: it is not known whether their REST snapshots carry the sequence of the stream."""
     book_silence_s: float | None = Field(default=60.0, gt=0)
-    """A book without any change for so long is compared with a snapshot, ever less often while it stays quiet."""
+    """A book without any change for so long is compared with a snapshot (futures) or subscribed anew (spot), ever less
+    often while it stays quiet (None: never)."""
     channels_per_connection: int = Field(default=100, gt=0, le=600)
     """Market streams on one connection at most; the venue takes 600."""
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 from typing import Final
 from urllib.parse import unquote
 
 import msgspec
 
-from astra.errors import AuthenticationError
+from astra.errors import AuthenticationError, InvalidOrder
 from astra.models.credentials import ApiKey
 from astra.net.http import Request, Sign
 
@@ -23,6 +24,11 @@ LOGIN_TEXT: Final = "POST/api/websocket/users/verify"
 STAMP: Final = "clientTimestamp"
 UNSTAMPED: Final = b'"clientTimestamp":0'
 """Within a body: becomes the request's time stamp at sending. (A text that quotes it would be escaped.)"""
+ENDS: Final = "cancelAfter"
+_ENDING: Final = re.compile(rb'"cancelAfter":(\d+)')
+"""Within a body: the venue time (ms) at which an order ends. Becomes the seconds that are left at sending, however long
+the request waited before."""
+LONGEST_S: Final = 90 * 86_400
 
 
 def signature(secret: str, text: str) -> str:
@@ -37,6 +43,29 @@ def passphrase(key: ApiKey) -> str:
     return key.passphrase.get_secret_value()
 
 
+def seconds_left(expire_ms: int, now_ms: int) -> int:
+    """Until an order ends. The venue counts whole seconds from the order's arrival: rounded down, so that it does not
+    live longer. Raises `InvalidOrder` for less than one, and for more than the venue takes."""
+    left_s = (expire_ms - now_ms) // 1000
+    if not 1 <= left_s <= LONGEST_S:
+        raise InvalidOrder(
+            f"expireTime must be 1 s to {LONGEST_S // 86_400} days from when the order leaves, it is {left_s} s. "
+            "Nothing was sent",
+            exchange="KUCOIN",
+            rule="expire-time",
+        )
+    return left_s
+
+
+def stamped(body: bytes, now_ms: int) -> bytes:
+    """A body with what depends on when it leaves."""
+
+    def ending(found: re.Match[bytes]) -> bytes:
+        return f'"{ENDS}":{seconds_left(int(found[1]), now_ms)}'.encode()
+
+    return _ENDING.sub(ending, body.replace(UNSTAMPED, f'"{STAMP}":{now_ms}'.encode()))
+
+
 def rest_sign(key: ApiKey) -> Sign:
     """What completes a request at sending. Signed is time stamp + method + path with query + body."""
     secret = key.secret.get_secret_value()
@@ -44,7 +73,7 @@ def rest_sign(key: ApiKey) -> Sign:
 
     def complete(request: Request, now_ms: int) -> Request:
         stamp = str(now_ms)
-        body = request.body.replace(UNSTAMPED, f'"{STAMP}":{stamp}'.encode())
+        body = stamped(request.body, now_ms)
         target = f"{request.path}?{request.query}" if request.query else request.path
         text = f"{stamp}{request.method}{unquote(target)}{body.decode()}"
         headers = {

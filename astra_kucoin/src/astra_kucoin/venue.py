@@ -47,7 +47,7 @@ class KucoinVenue(FamilyVenue):
         self.rest = Rest(self.code, settings, host.clock, self.unknown_market, http_transport)
         self.history = History(self.rest, host.clock)
         self.tickets = Tickets(self.rest, self.markets, host.clock, settings.hosts.unified_private_stream)
-        notes = Notes(REMEMBERED_PLACEMENTS)
+        notes = Notes(REMEMBERED_PLACEMENTS, host.clock.monotonic)
         self.feed = KucoinFeed(settings, self.markets.peek_native, self.unknown_market, notes, self._key_of)
         self.by_mode: dict[str, ByMode] = {}
         for product in settings.products:

@@ -25,13 +25,16 @@ from astra_kucoin.feed.markets import MarketSession
 from astra_kucoin.feed.unified import UnifiedAccountSession
 from astra_kucoin.history import SEED_DEPTH
 from astra_kucoin.rest import UNIFIED_ACCOUNT
-from astra_kucoin.settings import SPOT, KucoinSettings
+from astra_kucoin.settings import FUTURES, SPOT, KucoinSettings
 from astra_kucoin.trading.rows import Notes
+from astra_kucoin.trading.unified_rows import tells_wallet
 
 PING_S = 18.0
 """How often the venue wants a ping; it answers each. It never pings by itself."""
 TOKEN_LIFE_S = 24 * 3600.0
 ACCOUNT = "account"
+JOINED = frozenset({FUTURES})
+"""Products whose snapshots by REST are known to carry the sequence of the stream."""
 
 
 class KucoinFeed(Feed):
@@ -98,6 +101,7 @@ class KucoinFeed(Feed):
                 product,
                 lambda native: self._market_of(product, native),
                 self._key_of(product, endpoint.scope),
+                tells_wallet=tells_wallet(product, self._settings.products, endpoint.scope),
             )
         kind = SpotAccountSession if product == SPOT else FuturesAccountSession
         return kind(endpoint, outlet, ticket, lambda native: self._market_of(product, native), self._notes)
@@ -109,13 +113,19 @@ class KucoinFeed(Feed):
         return market
 
     def book_rules(self, channel: Channel) -> BookRules:
-        """Changes count in the book's own sequence without a hole; a snapshot follows the subscription by itself."""
+        """Changes count in the book's own sequence without a hole; a snapshot follows the subscription by itself.
+
+        The sequence of futures is that of their REST snapshots (books of the same number were found equal). Of spot's
+        nobody has shown that: its books cannot be compared, and one that stays quiet is subscribed anew.
+        """
+        joins = channel.product in JOINED
         return BookRules(
             seed=Seed.STREAM,
             continuity=Continuity.CONTIGUOUS,
             integrity=Integrity.SEQUENCE,
             seed_depth=SEED_DEPTH,
             reseed_below=0,
+            rest_joins=joins,
             silence_s=self._settings.book_silence_s,
-            audit_every_s=self._settings.book_audit_every_s,
+            audit_every_s=self._settings.book_audit_every_s if joins else None,
         )

@@ -303,19 +303,18 @@ class ClassicAccountSession(AccountSession):
         if matched is not None:
             self._tallies.made(row.order_id, _Tally).add(*matched, inverse=market.is_inverse)
             yield row.fill(market, *matched)
-        if self._goes_on(row):
-            return
         note = self._notes.stops.get(row.order_id)
-        yield row.order(market, self._average(market, row), None if note is None else note.kind)
+        order = row.order(market, self._average(market, row), None if note is None else note.kind)
+        if not self._goes_on(row, order):
+            yield order
 
-    def _goes_on(self, row: OrderEvent) -> bool:
-        """Is the cancel half of an amendment? The order, of which nothing was filled, goes on under another id. (One
+    def _goes_on(self, row: OrderEvent, order: Order) -> bool:
+        """Is it the cancel half of an amendment? The order, of which nothing was filled, goes on under another id. (One
         that was filled in part is told as canceled, for its fills stay with its old id.)"""
-        names = row.order_id, row.client_oid
-        if row.type == "canceled" and not decimal_or_none(row.filled_size) and self._notes.amended(*names):
-            self._notes.settled(*names)
-            return True
-        return False
+        if row.type != "canceled":
+            return False
+        tell = None if order.filled_quantity or order.filled_contracts else lambda: self.tell([order])
+        return self._notes.withhold(self.endpoint.scope, row.order_id, tell)
 
     def _average(self, market: Market, row: OrderEvent) -> Decimal | None:
         """The venue does not tell it: made of the fills, if all were seen."""

@@ -30,11 +30,12 @@ logger = logging.getLogger(__name__)
 LOGIN_ID: Final = "login"
 _MAX_REPORTED: Final = 1000
 CHANNELS: Mapping[str, Sequence[tuple[str, str]]] = {
-    SPOT: (("orderAll", "tradeType"), ("execution", "tradeType"), ("balance", "accountType")),
+    SPOT: (("orderAll", "tradeType"), ("execution", "tradeType")),
     FUTURES: (("orderAll", "tradeType"), ("execution", "tradeType"), ("positionAll", "tradeType")),
 }
-"""Product -> (channel, the parameter that says UNIFIED). The wallet is told by spot's side."""
-
+"""Product -> (channel, the parameter that says UNIFIED)."""
+WALLET: Final = ("balance", "accountType")
+"""The same of the wallet, which one side tells."""
 
 ORDER: Final[Mapping[str, str]] = {
     "oi": "orderId",
@@ -118,7 +119,7 @@ def read(kind: type[R], names: Mapping[str, str], keys: Mapping[str, Any]) -> R:
 
 
 class UnifiedAccountSession(LoginSession):
-    """One product of a unified account on one connection."""
+    """One product of a unified account on one connection; `tells_wallet`: and the account's wallet."""
 
     def __init__(
         self,
@@ -128,9 +129,12 @@ class UnifiedAccountSession(LoginSession):
         product: str,
         market_of: MarketOf,
         key: ApiKey,
+        *,
+        tells_wallet: bool,
     ) -> None:
         super().__init__(endpoint, outlet, ticket, market_of)
         self._product = product
+        self._channels = (*CHANNELS[product], WALLET) if tells_wallet else CHANNELS[product]
         self._key = key
         self._now_ms = 0
         self._last_id = 0
@@ -144,11 +148,11 @@ class UnifiedAccountSession(LoginSession):
         return ()
 
     def subscriptions(self) -> Mapping[str, Frame]:
-        return dict(self._frame("subscribe", *names) for names in CHANNELS[self._product])
+        return dict(self._frame("subscribe", *names) for names in self._channels)
 
     def unsubscribe(self, channels: Sequence[Channel], now_ms: int) -> Iterable[Frame]:
         self.leave()
-        return [self._frame("unsubscribe", *names)[1] for names in CHANNELS[self._product]]
+        return [self._frame("unsubscribe", *names)[1] for names in self._channels]
 
     def _frame(self, action: str, channel: str, kind: str) -> tuple[str, str]:
         """(id, frame)"""

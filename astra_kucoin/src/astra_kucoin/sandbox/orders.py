@@ -149,7 +149,7 @@ class OrderDesk:
         self, account: Account, listing: Listing, order: EngineOrder, price: Decimal | None, size: Decimal | None
     ) -> EngineOrder:
         """Cancel and place anew under the same client id: `size` is the total, what is filled counts towards it. With
-        nothing left to place the order is only cancelled."""
+        nothing left to place the order is only cancelled. One that was triggered is an ordinary one by now."""
         market = listing.market
         left = (size if size is not None else order.quantity) - order.filled
         new_price = price if price is not None else order.price
@@ -162,7 +162,7 @@ class OrderDesk:
         new = NewOrder(
             market=order.market,
             side=order.side,
-            type=order.type,
+            type=OrderType.LIMIT if order.type.has_price else OrderType.MARKET,
             quantity=left,
             price=new_price,
             time_in_force=order.time_in_force,

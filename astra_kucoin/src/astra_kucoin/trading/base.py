@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 import msgspec
@@ -27,6 +28,7 @@ STAMP_WINDOW_MS: Final = 5000
 WEEK_MS: Final = 7 * 86_400_000
 """Histories are asked for in stretches of this length."""
 MOST_PAGES: Final = 100
+"""Of one stretch: where there are more, a shorter one is asked for."""
 
 
 class Named(Protocol):
@@ -129,31 +131,75 @@ class KucoinTrading(FamilyTrading):
 
     async def in_weeks(
         self,
-        fetch: Callable[[int | None, int | None], Awaitable[Sequence[R]]],
+        ask: Callable[[int | None, int | None, int | None], Awaitable[tuple[Sequence[R], int | None]]],
         market: Market | None,
         since: int | None,
         limit: int | None,
         page: int,
     ) -> Sequence[Fill]:
-        """Fills from `fetch(start, end)`, which gives all of a stretch (without one: the newest page); oldest first.
+        """Fills, oldest first. `ask(start, end, mark)` gives a page of a stretch (both None: of all times), newest
+        first, and the mark of the next page (None: there is none); the first page has none.
 
-        Without `since` the newest `limit`, with it the oldest `limit` from there on.
+        Without `since` the newest `limit`, with it the oldest `limit` from there on. Raises `VenueError` where the
+        venue tells more fills of one millisecond than can be asked for.
         """
         if since is None:
-            rows = await fetch(None, None)
-            fills = in_order([row.fill(known) for known, row in await self._named(rows, market)])
+            rows = await self._pages(partial(ask, None, None), limit or page)
+            fills = in_order([row.fill(known) for known, row in await self._named(rows or (), market)])
             return fills[-(limit or page) :]
-        now, start = self.rest.clock.now_ms(), since
+        now, start, length = self.rest.clock.now_ms(), since, WEEK_MS
         found: dict[Any, Fill] = {}
         while start <= now and (limit is None or len(found) < limit):
-            end = start + WEEK_MS - 1
-            rows = await fetch(start, end)
+            end = start + length - 1
+            rows = await self._pages(partial(ask, start, end), None)
+            if rows is None:
+                if length == 1:
+                    raise VenueError(
+                        f"the venue tells more fills of the millisecond {start} than {MOST_PAGES} pages hold: they "
+                        "cannot all be listed",
+                        exchange=self.exchange,
+                    )
+                length = (length + 1) // 2
+                continue
             for known, row in await self._named(rows, market):
                 fill = row.fill(known)
                 if fill.time >= since:
                     found[fill.market, fill.id, fill.order_id] = fill
-            start = end + 1
+            start, length = end + 1, min(2 * length, WEEK_MS)
         return in_order(found.values())[:limit]
+
+    @staticmethod
+    async def _pages(
+        ask: Callable[[int | None], Awaitable[tuple[Sequence[R], int | None]]], newest: int | None
+    ) -> Sequence[R] | None:
+        """The rows of all pages, or the `newest` so many. None: there are more than `MOST_PAGES`, and those that were
+        not asked for are the oldest."""
+        rows: list[R] = []
+        mark: int | None = None
+        asked = 0
+        while newest is not None or asked < MOST_PAGES:
+            few, mark = await ask(mark)
+            rows += few
+            asked += 1
+            if mark is None or (newest is not None and len(rows) >= newest):
+                return rows
+        return None
+
+    async def under_its_id(
+        self, market: Market, ref: OrderRef, credentials: Credentials, command: Callable[[OrderRef], Awaitable[T]]
+    ) -> T:
+        """A command on an order. An id that it had before (it was amended, or triggered) the venue does not take: then
+        the command is sent once more, under the id that the order has now. What was refused so was not carried out; a
+        command whose outcome is unknown is not repeated."""
+        try:
+            return await command(ref)
+        except OrderNotFound:
+            if ref.id is None:
+                raise
+            now = await self.get(market, ref, credentials)
+            if not now.status.is_open or now.id in (None, ref.id):
+                raise
+        return await command(OrderRef(id=now.id))
 
     async def _named(self, rows: Sequence[R], market: Market | None) -> list[tuple[Market, R]]:
         return await self.with_markets(rows, market, lambda row: row.native_symbol)

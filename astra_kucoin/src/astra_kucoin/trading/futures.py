@@ -238,27 +238,23 @@ class FuturesTrading(KucoinTrading):
         """Newest first at the venue."""
         native = None if market is None else market.native_symbol
 
-        async def fetch(start: int | None, end: int | None) -> Sequence[FuturesFillRow]:
-            rows: list[FuturesFillRow] = []
-            for page in range(1, MOST_PAGES + 1):
-                params: Params = [
-                    ("symbol", native),
-                    ("tradeTypes", FILL_TYPES),
-                    ("startAt", start),
-                    ("endAt", end),
-                    ("currentPage", page),
-                    ("pageSize", PAGE),
-                ]
-                items = (
-                    await self.rest.signed(decode_fills, "/api/v1/fills", params, credentials, weight=5)
-                ).data.items
-                rows += items
-                enough = start is None and len(rows) >= (limit or PAGE)
-                if len(items) < PAGE or enough:
-                    break
-            return rows
+        async def ask(
+            start: int | None, end: int | None, mark: int | None
+        ) -> tuple[Sequence[FuturesFillRow], int | None]:
+            page = mark or 1
+            params: Params = [
+                ("symbol", native),
+                ("tradeTypes", FILL_TYPES),
+                ("startAt", start),
+                ("endAt", end),
+                ("currentPage", page),
+                ("pageSize", PAGE),
+            ]
+            answer = await self.rest.signed(decode_fills, "/api/v1/fills", params, credentials, weight=5)
+            rows = answer.data.items
+            return rows, page + 1 if len(rows) == PAGE else None
 
-        return await self.in_weeks(fetch, market, since, limit, PAGE)
+        return await self.in_weeks(ask, market, since, limit, PAGE)
 
     # -- cancelling ---------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any
 
 from astra.errors import InvalidOrder
 from astra.models.base import decimal_text
@@ -14,11 +14,10 @@ from astra.models.trades import Side
 from astra.trading.checks import native_quantity
 from astra_kucoin.rest import number
 from astra_kucoin.settings import FUTURES, SPOT, KucoinOrderOptions, SelfTradePrevention, TriggerPrice
-from astra_kucoin.signing import STAMP
+from astra_kucoin.signing import ENDS, STAMP, seconds_left
 from astra_kucoin.trading.rows import TIMES_IN_FORCE, rises
 
 _SIDES: Mapping[Side, str] = {Side.BUY: "buy", Side.SELL: "sell"}
-LONGEST_S: Final = 90 * 86_400
 
 
 def refused(market: Market, order: OrderRequest) -> str | None:
@@ -69,36 +68,31 @@ def _common(market: Market, order: OrderRequest, options: KucoinOrderOptions) ->
     return body
 
 
+def ending(expire_ms: int, now_ms: int) -> Mapping[str, int]:
+    """When an order ends, for a body: signing puts the seconds that are left in its place. Raises `InvalidOrder` where
+    it would be refused now already."""
+    seconds_left(expire_ms, now_ms)
+    return {ENDS: expire_ms}
+
+
 def spot_body(
     market: Market, order: OrderRequest, options: KucoinOrderOptions, *, now_ms: int, window_ms: int
 ) -> dict[str, Any]:
     """An order of spot. Ordinary ones expire at the gateway once the window is over; their time stamp is set at
-    sending."""
+    sending, and so is what is left until a GTD order ends."""
     body = _common(market, order, options)
     if order.quote_quantity is not None:
         body["funds"] = decimal_text(order.quote_quantity)
     else:
         body["size"] = decimal_text(native_quantity(market, order))
     if order.expire_time is not None:
-        body["cancelAfter"] = seconds_left(market, order.expire_time, now_ms)
+        body |= ending(order.expire_time, now_ms)
     if order.stop_price is None:
         return body | {STAMP: 0, "allowMaxTimeWindow": window_ms}
     return body | {
         "stop": "entry" if rises(order.type, order.side) else "loss",
         "stopPrice": decimal_text(order.stop_price),
     }
-
-
-def seconds_left(market: Market, expire_ms: int, now_ms: int) -> int:
-    """The venue counts whole seconds from the order's arrival: rounded down, so that it does not live longer."""
-    left_s = (expire_ms - now_ms) // 1000
-    if not 1 <= left_s <= LONGEST_S:
-        raise InvalidOrder(
-            f"{market.symbol}: expireTime must be 1 s to {LONGEST_S // 86_400} days from now, it is {left_s} s",
-            exchange=market.exchange,
-            rule="expire-time",
-        )
-    return left_s
 
 
 def futures_body(

@@ -6,12 +6,15 @@ docs-new, "Get Order By OrderId", "Get Trade History", "Get Account List", "Get 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from decimal import Decimal
 from typing import Final
 
 import msgspec
 
+from astra.errors import OrderOutcomeUnknown, VenueError
 from astra.models.accounts import Balance, Position
 from astra.models.markets import Market
 from astra.models.orders import Fill, Order, OrderStatus, OrderType, TimeInForce
@@ -52,32 +55,96 @@ class StopNote(msgspec.Struct, frozen=True):
     kind: OrderType
 
 
+AMENDED_S: Final = 7.0
+"""For so long after its command ended an amendment may still show: a signed request is good for 5 s, and a margin."""
 StopNotes = Recent[str, StopNote]
 """The venue's id (without prefix) -> what is known of the conditional order."""
 
 
+class Amendment(msgspec.Struct):
+    """What is known of the amendments of one order of spot by one id, each of which ends that id."""
+
+    running: int = 0
+    """So many commands are on their way."""
+    over_at: float = 0.0
+    """When what the last of them did can no longer be news."""
+    may_have_been: bool = False
+    """One was carried out, or its outcome is not known."""
+    refuted: bool = False
+    """None was carried out, nor will be."""
+    ended: bool = False
+    """The stream told the end of the id."""
+    withheld: Callable[[], None] | None = None
+    """Tells that end, which counts as the cancel half of the amendment as long as nothing says otherwise."""
+
+    def refute(self) -> None:
+        """What ended the id, or will, is a cancel."""
+        tell, self.withheld, self.refuted = self.withheld, None, True
+        if tell is not None:
+            tell()
+
+
 class Notes:
-    """What the trading side tells the streams, because they do not say it themselves."""
+    """What the trading side tells the streams, because they do not say it themselves. `now_s` is a clock.
 
-    def __init__(self, most: int) -> None:
+    Spot amends by cancelling and placing anew, under another id: the stream tells the old id as canceled. That is no
+    end of the order. Noted is the venue's id that is amended, of each account by itself: whatever else ends, be it
+    under the same client order id, is told.
+    """
+
+    def __init__(self, most: int, now_s: Callable[[], float] = time.monotonic) -> None:
         self.stops: StopNotes = Recent(most)
-        self._amended: Recent[str, bool] = Recent(most)
+        self.ids: Recent[tuple[Hashable, str], str] = Recent(most)
+        """(account, client order id) -> the venue's id of the order, as it was last told to the trading side."""
+        self._amended: Recent[tuple[Hashable, str], Amendment] = Recent(most)
+        self._now_s = now_s
 
-    def amending(self, *names: str | None) -> None:
-        """An order of spot, by its id or client order id, is about to be canceled and placed anew."""
-        for name in names:
-            if name is not None:
-                self._amended[name] = True
+    @contextlib.contextmanager
+    def amending(self, account: Hashable, order_id: str) -> Iterator[None]:
+        """While a command to amend the order of this id is on its way. It raises what became of it: any error but
+        `OrderOutcomeUnknown` says that the order was not amended."""
+        note = self._in_force(account, order_id)
+        if note is None:
+            note = self._amended[account, order_id] = Amendment()
+        note.running += 1
+        done = True
+        try:
+            yield
+        except VenueError as error:
+            done = isinstance(error, OrderOutcomeUnknown)
+            raise
+        finally:
+            note.running -= 1
+            note.may_have_been |= done
+            note.over_at = self._now_s() + AMENDED_S
+            if not note.running and not note.may_have_been:
+                note.refute()
 
-    def amended(self, *names: str | None) -> bool:
-        """Is that so of the order?"""
-        return any(self._amended.get(name) for name in names if name is not None)
+    def is_amending(self, account: Hashable, order_id: str) -> bool:
+        """May a cancel of this id be half of an amendment?"""
+        return self._in_force(account, order_id) is not None
 
-    def settled(self, *names: str | None) -> None:
-        """Not any more."""
-        for name in names:
-            if name is not None and self._amended.get(name):
-                self._amended[name] = False
+    def withhold(self, account: Hashable, order_id: str, tell: Callable[[], None] | None) -> bool:
+        """The stream says that this id was canceled. True: this is taken for half of an amendment, and `tell` (None:
+        the cancel is told in any case) is called if it turns out to be none. So is one cancel, and no further one."""
+        note = self._in_force(account, order_id)
+        if note is None or note.ended:
+            return False
+        note.ended = True
+        note.withheld = tell
+        return tell is not None
+
+    def canceled(self, account: Hashable, order_id: str) -> None:
+        """The order of this id was not amended, but canceled."""
+        note = self._in_force(account, order_id)
+        if note is not None:
+            note.refute()
+
+    def _in_force(self, account: Hashable, order_id: str) -> Amendment | None:
+        note = self._amended.get((account, order_id))
+        if note is None or note.refuted:
+            return None
+        return note if note.running or self._now_s() < note.over_at else None
 
 
 def ms_of(stamp: int) -> int:

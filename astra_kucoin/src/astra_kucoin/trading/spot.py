@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from astra.errors import BadRequest, OrderNotFound, OrderOutcomeUnknown, VenueError
+from astra.errors import BadRequest, OrderNotFound, VenueError, VenueUnavailable
 from astra.models.accounts import Balance, Fees
 from astra.models.base import decimal_text
 from astra.models.credentials import Credentials
@@ -145,9 +145,14 @@ class SpotTrading(KucoinTrading):
         )
         placed = decode_placed(answer).data
         if not conditional:
-            return placed.order(market, order)
+            return self._placed(placed, market, order, credentials)
         self.note(placed.order_id, order)
         return acknowledged(market, order, f"{STOP_PREFIX}{placed.order_id}", None)
+
+    def _placed(self, placed: Placed, market: Market, order: OrderRequest, credentials: Credentials) -> Order:
+        """An ordinary order, as the answer to its placement tells it."""
+        self.notes.ids[credentials, order.client_order_id or ""] = placed.order_id
+        return placed.order(market, order)
 
     def check_batch(self, orders: Iterable[OrderRequest]) -> None:
         if any(order.type is not OrderType.LIMIT for order in orders):
@@ -188,7 +193,7 @@ class SpotTrading(KucoinTrading):
 
         def outcome(market: Market, order: OrderRequest, row: Placed) -> Order | Exception:
             if row.success and row.order_id:
-                return row.order(market, order)
+                return self._placed(row, market, order, credentials)
             return refusal(self.exchange, SPOT, row.code, row.fail_msg)
 
         return await self.place_few(orders, answer(), outcome)
@@ -197,7 +202,8 @@ class SpotTrading(KucoinTrading):
 
     async def get(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
         """One order; by client order id, an ordinary one first. A conditional one that was triggered is the order that
-        it became."""
+        it became. Raises `VenueUnavailable` for one that shows as canceled while it is being amended: what it becomes
+        cannot be told yet."""
         if ref.id is not None and ref.id.startswith(STOP_PREFIX):
             try:
                 return await self._conditional(market, ref, credentials)
@@ -212,8 +218,16 @@ class SpotTrading(KucoinTrading):
             if ref.id is not None:
                 raise
             return await self._conditional(market, ref, credentials)
-        if ref.id is not None and order.status is OrderStatus.CANCELED and order.client_order_id is not None:
-            return await self._successor(market, order, credentials)
+        if order.status is not OrderStatus.CANCELED:
+            return order
+        if ref.id is not None and order.client_order_id is not None:
+            order = await self._successor(market, order, credentials)
+        if order.status is OrderStatus.CANCELED and self.notes.is_amending(credentials, order.id or ""):
+            raise VenueUnavailable(
+                f"order {order.id} in {market.symbol} is being amended, for which the venue cancels it first: what it "
+                "becomes does not show yet. Ask again",
+                exchange=self.exchange,
+            )
         return order
 
     async def _successor(self, market: Market, order: Order, credentials: Credentials) -> Order:
@@ -230,6 +244,8 @@ class SpotTrading(KucoinTrading):
         row = (await self.rest.signed(decode_order, f"{ORDERS}/{name}", params, credentials, weight=2)).data
         if row is None:
             raise OrderNotFound("the venue answers without an order", exchange=self.exchange)
+        if row.client_oid and row.active:
+            self.notes.ids[credentials, row.client_oid] = row.id
         return row.order(market)
 
     async def _conditional(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
@@ -293,30 +309,26 @@ class SpotTrading(KucoinTrading):
         assert market is not None
         native = market.native_symbol
 
-        async def fetch(start: int | None, end: int | None) -> Sequence[SpotFillRow]:
-            rows: list[SpotFillRow] = []
-            last: int | None = None
-            for _ in range(MOST_PAGES):
-                params: Params = [
-                    ("symbol", native),
-                    ("lastId", last),
-                    ("limit", PAGE),
-                    ("startAt", start),
-                    ("endAt", end),
-                ]
-                page = (await self.rest.signed(decode_fills, "/api/v1/hf/fills", params, credentials, weight=2)).data
-                rows += page.items
-                last = page.last_id
-                enough = start is None and len(rows) >= (limit or PAGE)
-                if len(page.items) < PAGE or enough or not last:
-                    break
-            return rows
+        async def ask(start: int | None, end: int | None, mark: int | None) -> tuple[Sequence[SpotFillRow], int | None]:
+            params: Params = [
+                ("symbol", native),
+                ("lastId", mark),
+                ("limit", PAGE),
+                ("startAt", start),
+                ("endAt", end),
+            ]
+            page = (await self.rest.signed(decode_fills, "/api/v1/hf/fills", params, credentials, weight=2)).data
+            return page.items, (page.last_id or None) if len(page.items) == PAGE else None
 
-        return await self.in_weeks(fetch, market, since, limit, PAGE)
+        return await self.in_weeks(ask, market, since, limit, PAGE)
 
     # -- cancelling and changing --------------------------------------------------------------------------------
 
     async def cancel(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
+        """Also by an id from before an amendment, or before the order was triggered."""
+        return await self.under_its_id(market, ref, credentials, lambda named: self._cancel(market, named, credentials))
+
+    async def _cancel(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
         """The venue acknowledges; what became of the order is asked for. Of a client order id it is not known whether
         its order is a conditional one, unless this process placed it."""
         if ref.id is not None:
@@ -331,7 +343,6 @@ class SpotTrading(KucoinTrading):
                 conditional = (order.id or "").startswith(STOP_PREFIX)
         if conditional:
             return await self._cancel_conditional(market, ref, credentials)
-        self.notes.settled(ref.id, ref.client_order_id)
         name = f"client-order/{part(ref.client_order_id)}" if ref.client_order_id is not None else part(ref.id or "")
         await self.rest.command(
             "DELETE",
@@ -344,11 +355,15 @@ class SpotTrading(KucoinTrading):
             client_order_id=ref.client_order_id,
             order_id=ref.id,
         )
+        if ref.id is not None:
+            self.notes.canceled(credentials, ref.id)
         try:
-            return await self._ordinary(market, ref, credentials)
+            order = await self._ordinary(market, ref, credentials)
         except VenueError as error:
             lost = AnswerLost(f"accepted, but the order could not be asked for: {error.message}", code=error.code)
             raise self.unknown("cancel_order", market, ref, lost) from error
+        self.notes.canceled(credentials, order.id or "")
+        return order
 
     async def _cancel_conditional(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
         """A conditional order cannot be looked up once it is canceled."""
@@ -371,19 +386,27 @@ class SpotTrading(KucoinTrading):
         for."""
         orders = await self.open_orders(market, credentials)
         conditional = [order for order in orders if (order.id or "").startswith(STOP_PREFIX)]
-        for order in orders:
-            self.notes.settled(order.id, order.client_order_id)
         # Orders that were not listed yet must not stay: the ordinary ones are canceled in any case.
         paths = [(f"{STOPS}/cancel", 3), (ORDERS, 2)] if conditional else [(ORDERS, 2)]
         await self.each(partial(self.cancel_at, path, market, credentials, weight) for path, weight in paths)
+        for order in orders:
+            self.notes.canceled(credentials, order.id or "")
         return await self.canceled_of("cancel_all_orders", market, orders, credentials)
 
     async def amend(self, market: Market, ref: OrderRef, change: OrderChange, credentials: Credentials) -> Order:
         """The venue cancels and places anew: the order's id changes, its client order id stays. A new quantity counts
-        what is filled already."""
+        what is filled already. Also by an id from before an earlier amendment, or before the order was triggered."""
         placement = None if ref.client_order_id is None else self.rest.placement(credentials, ref.client_order_id)
         if (ref.id or "").startswith(STOP_PREFIX) or (placement is not None and placement.conditional):
-            raise self.unsupported("amendment of conditional orders; cancel and place anew")
+            ref = OrderRef(id=(await self.get(market, ref, credentials)).id)
+            if (ref.id or "").startswith(STOP_PREFIX):
+                raise self.unsupported("amendment of conditional orders; cancel and place anew")
+        return await self.under_its_id(
+            market, ref, credentials, lambda named: self._amend(market, named, change, credentials)
+        )
+
+    async def _amend(self, market: Market, ref: OrderRef, change: OrderChange, credentials: Credentials) -> Order:
+        old = ref.id or await self._id_of(market, ref.client_order_id or "", credentials)
         body: dict[str, Any] = {"symbol": market.native_symbol}
         if ref.id is not None:
             body["orderId"] = ref.id
@@ -393,8 +416,7 @@ class SpotTrading(KucoinTrading):
             body["newPrice"] = decimal_text(change.price)
         if change.quantity is not None or change.contracts is not None:
             body["newSize"] = decimal_text(native_quantity(market, change))
-        self.notes.amending(ref.id, ref.client_order_id)
-        try:
+        with self.notes.amending(credentials, old):
             answer = await self.rest.command(
                 "POST",
                 f"{ORDERS}/alter",
@@ -404,15 +426,23 @@ class SpotTrading(KucoinTrading):
                 weight=1,
                 body=body,
                 client_order_id=ref.client_order_id,
-                order_id=ref.id,
+                order_id=old,
             )
-        except OrderOutcomeUnknown:
-            raise
-        except VenueError:
-            self.notes.settled(ref.id, ref.client_order_id)
-            raise
-        named = OrderRef(id=decode_altered(answer).data.new_order_id)
-        return await self.after("amend_order", market, named, credentials)
+        now = decode_altered(answer).data.new_order_id
+        if ref.client_order_id is not None:
+            self.notes.ids[credentials, ref.client_order_id] = now
+        if now == old:
+            # Nothing was left of it to place: it was only canceled.
+            self.notes.canceled(credentials, old)
+        return await self.after("amend_order", market, OrderRef(id=now), credentials)
+
+    async def _id_of(self, market: Market, client_order_id: str, credentials: Credentials) -> str:
+        """The venue's id of an order. One that somebody else amended since it was last told is another one now: then
+        the stream tells the amendment as a cancel and a new order."""
+        known = self.notes.ids.get((credentials, client_order_id))
+        if known is not None:
+            return known
+        return (await self._ordinary(market, OrderRef(client_order_id=client_order_id), credentials)).id or ""
 
     async def keep_alive_orders(self, market: Market | None, timeout_s: float, credentials: Credentials) -> None:
         """Of all ordinary spot orders of the account; 5 s to a day."""

@@ -31,9 +31,17 @@ from astra.trading.native import acknowledged
 from astra_kucoin.rest import Answer, number
 from astra_kucoin.settings import SPOT, KucoinOrderOptions, TriggerPrice
 from astra_kucoin.trading.base import MOST_PAGES, KucoinTrading
-from astra_kucoin.trading.orders import allowed_options, refused, seconds_left
+from astra_kucoin.trading.orders import allowed_options, ending, refused
 from astra_kucoin.trading.rows import TIMES_IN_FORCE, ms_of, rises
-from astra_kucoin.trading.unified_rows import TRADE_TYPES, TRIGGERED, BalanceRow, FillRow, HeldRow, OrderRow
+from astra_kucoin.trading.unified_rows import (
+    TRADE_TYPES,
+    TRIGGERED,
+    BalanceRow,
+    FillRow,
+    HeldRow,
+    OrderRow,
+    tells_wallet,
+)
 
 V2: Final = "/api/ua/v2"
 ORDER: Final = f"{V2}/unified/order"
@@ -123,7 +131,7 @@ class UnifiedTrading(KucoinTrading):
             in_force = TIMES_IN_FORCE[order.time_in_force or TimeInForce.GTC]
             body |= {"price": decimal_text(order.price), "timeInForce": in_force}
         if order.expire_time is not None:
-            body["cancelAfter"] = seconds_left(market, order.expire_time, self.rest.clock.now_ms())
+            body |= ending(order.expire_time, self.rest.clock.now_ms())
         for name, flag in (("postOnly", order.post_only), ("reduceOnly", order.reduce_only)):
             if flag:
                 body[name] = True
@@ -207,26 +215,19 @@ class UnifiedTrading(KucoinTrading):
         """Newest first at the venue."""
         native = None if market is None else market.native_symbol
 
-        async def fetch(start: int | None, end: int | None) -> Sequence[FillRow]:
-            rows: list[FillRow] = []
-            last: int | None = None
-            for _ in range(MOST_PAGES):
-                params: Params = [
-                    ("tradeType", self._type),
-                    ("symbol", native),
-                    ("startAt", start),
-                    ("endAt", end),
-                    ("lastId", last),
-                    ("pageSize", PAGE),
-                ]
-                page = (await self.rest.signed(decode_fills, f"{ORDER}/execution", params, credentials, weight=2)).data
-                rows += page.items
-                last = page.last_id
-                if len(page.items) < PAGE or (start is None and len(rows) >= (limit or PAGE)) or not last:
-                    break
-            return rows
+        async def ask(start: int | None, end: int | None, mark: int | None) -> tuple[Sequence[FillRow], int | None]:
+            params: Params = [
+                ("tradeType", self._type),
+                ("symbol", native),
+                ("startAt", start),
+                ("endAt", end),
+                ("lastId", mark),
+                ("pageSize", PAGE),
+            ]
+            page = (await self.rest.signed(decode_fills, f"{ORDER}/execution", params, credentials, weight=2)).data
+            return page.items, (page.last_id or None) if len(page.items) == PAGE else None
 
-        return await self.in_weeks(fetch, market, since, limit, PAGE)
+        return await self.in_weeks(ask, market, since, limit, PAGE)
 
     async def cancel(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order:
         """The venue acknowledges; what became of the order is asked for."""
@@ -268,7 +269,13 @@ class UnifiedTrading(KucoinTrading):
         return await self.canceled_of("cancel_all_orders", market, orders, credentials)
 
     async def amend(self, market: Market, ref: OrderRef, change: OrderChange, credentials: Credentials) -> Order:
-        """New price and size are JSON numbers here."""
+        """New price and size are JSON numbers here. By an id from before it was triggered, an order is amended under
+        the one that it has now."""
+        return await self.under_its_id(
+            market, ref, credentials, lambda named: self._amend(market, named, change, credentials)
+        )
+
+    async def _amend(self, market: Market, ref: OrderRef, change: OrderChange, credentials: Credentials) -> Order:
         body = self._subject(market, ref)
         del body["tradeType"]
         if change.price is not None:
@@ -292,8 +299,8 @@ class UnifiedTrading(KucoinTrading):
     # -- the account --------------------------------------------------------------------------------------------
 
     async def balances(self, credentials: Credentials) -> Sequence[Balance]:
-        """The one wallet, told by the spot side."""
-        if self.product != SPOT and SPOT in self._settings.products:
+        """The one wallet, told by one side."""
+        if not tells_wallet(self.product, self._settings.products, credentials):
             return ()
         path = f"{V2}/unified/account/balance"
         answer = await self.rest.signed(decode_accounts, path, (), credentials, weight=5)

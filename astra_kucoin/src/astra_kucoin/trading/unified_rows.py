@@ -7,13 +7,14 @@ List".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Final
 
 import msgspec
 
 from astra.models.accounts import Balance, Position
+from astra.models.credentials import Credentials
 from astra.models.markets import Market
 from astra.models.orders import Fill, Order, OrderStatus
 from astra.models.trades import Side
@@ -26,9 +27,18 @@ from astra.trading.native import (
     position_side,
 )
 from astra_kucoin.markets import asset_of
+from astra_kucoin.settings import SPOT
 from astra_kucoin.trading.rows import TIMES_IN_FORCE, ZERO, kind_of, ms_of
 
 UNIFIED_WALLET: Final = "unified"
+
+
+def tells_wallet(product: str, products: Collection[str], credentials: Credentials) -> bool:
+    """Does the product's side tell the account's one wallet? Spot's does where spot is served and the account has a key
+    for it, else that of futures."""
+    return product == SPOT or SPOT not in products or credentials.key_for(SPOT) is None
+
+
 TRADE_TYPES: Mapping[str, str] = {"spot": "SPOT", "futures": "FUTURES"}
 _IN_FORCE = {text: meant for meant, text in TIMES_IN_FORCE.items()}
 _STATES: Mapping[int, OrderStatus] = {
