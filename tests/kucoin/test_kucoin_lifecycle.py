@@ -178,6 +178,24 @@ async def test_a_lost_amendment_of_a_partly_filled_order_ends_in_its_successor(d
             await desk.astra.place_order(market.symbol, again)
 
 
+@pytest.mark.parametrize("by", ["id", "client_order_id"])
+async def test_a_lost_change_of_the_quantity_of_a_partly_filled_order_ends_in_its_successor(
+    desk: Desk, by: str
+) -> None:
+    """What was filled counts in the new quantity and is left out of the successor, which never has what was asked."""
+    market = desk.markets["spot"]
+    faults = desk.sandbox.faults("KUCOIN")
+    placed = await partly_filled(desk)
+    assert placed.quantity is not None
+    faults.lost_answer = 1.0
+    wanted = placed.quantity - (market.lot_size or 0)
+    amended = await desk.astra.amend_order(market.symbol, OrderChange(quantity=wanted), **{by: getattr(placed, by)})
+    faults.lost_answer = 0.0
+    assert (amended.status, amended.client_order_id) == (OrderStatus.NEW, placed.client_order_id)
+    assert amended.quantity == wanted - placed.filled_quantity
+    assert amended.id != placed.id
+
+
 async def test_the_end_of_what_a_partly_filled_order_became_is_told(desk: Desk) -> None:
     """The amendment by client order id is over with the end of the old id: it covers no later cancel."""
     market = desk.markets["spot"]

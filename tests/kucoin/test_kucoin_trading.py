@@ -443,15 +443,6 @@ async def test_an_order_that_is_being_amended_is_not_called_canceled_before_its_
     assert (found.id, found.status) == ("67", OrderStatus.CANCELED)
 
 
-async def test_an_order_that_does_not_look_as_asked_for_proves_no_spot_amendment_undone(played: Any) -> None:
-    """What was filled counts in a new quantity, and is left out of what is placed anew: the successor of a partly
-    filled order never has the quantity that was asked for."""
-    spot, linear = await played.market(BTC), await played.market(LINEAR)
-    lifetime_s = played.venue.operation_lifetime_s
-    assert lifetime_s(spot, "amend_order") is None
-    assert [lifetime_s(spot, "cancel_order"), lifetime_s(linear, "amend_order")] == [7.0, 7.0]
-
-
 @pytest.mark.parametrize("known", ["placed", "placed in a batch", "looked up"])
 async def test_an_amendment_by_client_order_id_concerns_the_id_that_the_order_has(played: Any, known: str) -> None:
     """That id's end is no end. It is asked for where this process does not know it."""

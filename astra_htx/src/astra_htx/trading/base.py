@@ -9,12 +9,13 @@ from typing import Any, ClassVar, TypeVar
 import msgspec
 
 from astra.errors import BadRequest, OrderNotFound, OrderOutcomeUnknown, VenueError
-from astra.families import FamilyTrading, in_order
+from astra.families import SKEW_MS, FamilyTrading, in_order
 from astra.models.credentials import Credentials
 from astra.models.markets import Market
 from astra.models.orders import Fill, Order, OrderOptions, OrderRef, OrderRequest
 from astra.models.trades import Side
 from astra.net.http import AnswerLost
+from astra.rest import Placement
 from astra.trading.native import acknowledged
 from astra.venue import MarketTable
 from astra_htx.rest import HtxRest
@@ -39,6 +40,8 @@ class HtxTrading(FamilyTrading, abc.ABC):
     remembered_ms: ClassVar[int] = 8 * 3_600_000 - 60_000
     """For how long after its placement an order that is not found is certain not to be there. An order can be asked for
     by its client order id for eight hours."""
+    frees_ids: ClassVar[bool] = False
+    """Does an order that is done give its client order id free? It is in the history then, under the id."""
     rest: HtxRest
 
     def __init__(self, rest: HtxRest, markets: MarketTable, settings: HtxSettings) -> None:
@@ -57,6 +60,21 @@ class HtxTrading(FamilyTrading, abc.ABC):
         if found is False and clock.now_ms() - since - round(clock.offset_ms) > self.remembered_ms:
             return True
         return found
+
+    async def placed(
+        self, market: Market, client_order_id: str, credentials: Credentials, placement: Placement | None
+    ) -> Order:
+        """An open order is looked for in the lists only when the venue may have forgotten its client order id."""
+        ref = OrderRef(client_order_id=client_order_id)
+        if placement is None or self.rest.clock.now_ms() - placement.stamped > self.remembered_ms:
+            return await self.get(market, ref, credentials)
+        try:
+            return await self._asked(market, ref, credentials)
+        except OrderNotFound:
+            done = await self._done(market, ref, credentials) if self.frees_ids else None
+            if done is None:
+                raise
+            return done
 
     # -- placing ------------------------------------------------------------------------------------------------
 
@@ -148,6 +166,12 @@ class HtxTrading(FamilyTrading, abc.ABC):
     async def _done(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order | None:
         """The newest order of the venue's history that is meant."""
         return None
+
+    def _earliest(self, ref: OrderRef, credentials: Credentials) -> int:
+        """From when on the order may be in the history: since its placement, where this process made it."""
+        earliest = self.rest.clock.now_ms() - HISTORY_MS
+        placement = None if ref.client_order_id is None else self.rest.placement(credentials, ref.client_order_id)
+        return earliest if placement is None else max(earliest, placement.stamped - SKEW_MS)
 
     # -- cancelling ---------------------------------------------------------------------------------------------
 

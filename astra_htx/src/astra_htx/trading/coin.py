@@ -25,7 +25,7 @@ from astra.venue import MarketTable
 from astra_htx.errors import accepted, row_error
 from astra_htx.rest import TRADE, Answer, HtxRest
 from astra_htx.settings import COIN_FUTURES, HtxOrderOptions, HtxSettings, SelfMatch
-from astra_htx.trading.base import HISTORY_MS, SIDES, HtxTrading, Outcome, newest, pages
+from astra_htx.trading.base import SIDES, HtxTrading, Outcome, newest, pages
 from astra_htx.trading.coin_rows import AccountRow, FillRow, OrderRow, PositionRow
 from astra_htx.trading.linear import set_timer, whole
 
@@ -260,7 +260,7 @@ class CoinTrading(HtxTrading):
     async def _done(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order | None:
         """The history is documented to name no client order ids: only if it does an order is found by its own."""
         now = self.rest.clock.now_ms() + 1000
-        rows = await self._history(market, (now - HISTORY_MS, now), credentials)
+        rows = await self._history(market, (self._earliest(ref, credentials), now), credentials)
         name = ref.id or ref.client_order_id
         return newest(row.order(market) for row in rows if (row.ident if ref.id else row.client_id) == name)
 

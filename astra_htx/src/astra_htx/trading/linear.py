@@ -19,7 +19,7 @@ from astra.trading.checks import native_quantity
 from astra_htx.errors import OK, accepted, row_error
 from astra_htx.rest import TRADE, Answer
 from astra_htx.settings import HtxOrderOptions
-from astra_htx.trading.base import HISTORY_MS, SIDES, HtxTrading, Outcome, newest, pages
+from astra_htx.trading.base import SIDES, HtxTrading, Outcome, newest, pages
 from astra_htx.trading.linear_rows import Account, FillRow, OrderRow, PositionRow
 
 PAGE = 100
@@ -72,6 +72,7 @@ class LinearTrading(HtxTrading):
     """V5. Orders are in contracts; the client order id is a whole number."""
 
     title = "HTX linear"
+    frees_ids = True
     lacks: ClassVar[Mapping[str, Collection[str]]] = {}
 
     # -- placing ------------------------------------------------------------------------------------------------
@@ -185,7 +186,7 @@ class LinearTrading(HtxTrading):
     async def _done(self, market: Market, ref: OrderRef, credentials: Credentials) -> Order | None:
         """An order that is done gives its client order id free. The history of both margin modes is read to its end:
         how it is sorted is not said."""
-        now = self.rest.clock.now_ms() + 1000
+        now, earliest = self.rest.clock.now_ms() + 1000, self._earliest(ref, credentials)
         found: list[Order] = []
         for mode in self._modes(market):
 
@@ -193,7 +194,7 @@ class LinearTrading(HtxTrading):
                 params: Params = [
                     ("contract_code", market.native_symbol),
                     ("margin_mode", mode),
-                    ("start_time", now - HISTORY_MS),
+                    ("start_time", earliest),
                     ("end_time", now),
                     ("from", _after(last)),
                     ("limit", PAGE),

@@ -59,11 +59,6 @@ class Spot(ByMode):
     title = SpotTrading.title
     fills_by_market = True
 
-    def command_window_of(self, operation: str) -> int | None:
-        """Classic accounts amend by placing anew what is left: the successor of a partly filled order does not have the
-        quantity that was asked for, so an order that looks otherwise does not prove that it was not amended."""
-        return None if operation == "amend_order" else self.command_window_ms
-
     keep_alive_orders: Any = _of_account("keep_alive_orders")
 
     def check_batch(self, orders: Iterable[OrderRequest]) -> None:

@@ -465,7 +465,7 @@ class Commands:
         not carried out, `OrderOutcomeUnknown` when that could not be found out in time."""
         if not self._resolve_s:
             raise lost
-        finding = await self._look_at(operation, market, ref, change, account, evidence)
+        finding = await self._look_at(operation, market, ref, change, account, evidence, lost.order_id or ref.id)
         if finding.order is not None:
             self._told_of(ref, change, finding.order, account)
             return finding.order
@@ -493,11 +493,13 @@ class Commands:
         change: OrderChange | None,
         account: Credentials,
         evidence: Evidence,
+        was: str | None,
     ) -> Finding:
-        """What became of a lost cancel (`change` None) or amendment.
+        """What became of a lost cancel (`change` None) or amendment of an order whose id `was` this.
 
-        An order that is still as it was proves nothing before the request can no longer arrive; where the venue names
-        no such time it never does.
+        An open order that has another id now was amended, where amending makes a new one of what is left. An order that
+        is still as it was proves nothing before the request can no longer arrive; where the venue names no such time it
+        never does.
         """
         lifetime_s = self._lifetime_s(market, operation)
         dead_at = None if lifetime_s is None else self._clock.monotonic() + lifetime_s
@@ -512,6 +514,8 @@ class Commands:
             except OrderNotFound:
                 return True
             if is_settled(order, change):
+                return order
+            if change is not None and order.status.is_open and order.id and was not in (None, order.id):
                 return order
             return not (order.status.is_open and dead_at is not None and began >= dead_at)
 
