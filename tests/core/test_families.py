@@ -301,18 +301,9 @@ async def test_what_a_conditional_order_has_become_is_canceled_too(cancelling: C
 async def test_an_unknown_outcome_of_one_family_is_not_hidden_by_the_refusal_of_another(
     anyio_backend: Any,
 ) -> None:
-    class Both(FamilyVenue):
-        code = "NEST"
+    class Both(NestVenue):
         products = ("spot", "futures")
         families: ClassVar[Any] = {"spot": Cancelling, "futures": type("Other", (Cancelling,), {"ends": {}})}
-
-        def __init__(self, host: Any, settings: FamilySettings) -> None:
-            super().__init__(host, settings)
-            limiter = RateLimiter(self.code, (), host.clock)
-            self.parts = {
-                name: family(Api(self.code, name, "https://x", limiter=limiter, clock=host.clock), self.markets)
-                for name, family in self.families.items()
-            }
 
         async def load_markets(self, product: str) -> Sequence[Market]:
             return [market(f"NEST-SPOT-{name}-USD", product=product) for name in "ABC"] if product == "spot" else []

@@ -500,16 +500,14 @@ def test_a_successors_lane_takes_over_only_when_it_continues_the_book() -> None:
     assert all(update.kind is UpdateKind.UPDATE for update in updates[1:])
 
 
+MAY_FALL = BookRules(
+    seed=Seed.STREAM, continuity=Continuity.CHAINED, integrity=Integrity.SEQUENCE, engine_ids=True, ids_may_fall=True
+)
+
+
 def test_a_venue_may_number_anew_within_a_chain() -> None:
     wishes, seen = Wishes(), []
-    rules = BookRules(
-        seed=Seed.STREAM,
-        continuity=Continuity.CHAINED,
-        integrity=Integrity.SEQUENCE,
-        engine_ids=True,
-        ids_may_fall=True,
-    )
-    sync = BookSync("TOY-SPOT-A-B", rules, wishes, seen.append)
+    sync = BookSync("TOY-SPOT-A-B", MAY_FALL, wishes, seen.append)
     sync.opened()
     sync.snapshot(10, [(9.0, 1.0)], [(11.0, 1.0)], None, NS)
     for last, prev, quantity in [(15, 10, 2.0), (15, 15, 0.0), (3, 15, 3.0), (5, 3, 4.0)]:
@@ -528,14 +526,7 @@ def test_a_venue_may_number_anew_within_a_chain() -> None:
 def test_a_chain_that_may_fall_breaks_at_any_other_step(last: int, prev: int) -> None:
     """The change that bridged the numbers was lost (or there was none): what comes after it is no repeat."""
     wishes, seen = Wishes(), []
-    rules = BookRules(
-        seed=Seed.STREAM,
-        continuity=Continuity.CHAINED,
-        integrity=Integrity.SEQUENCE,
-        engine_ids=True,
-        ids_may_fall=True,
-    )
-    sync = BookSync("TOY-SPOT-A-B", rules, wishes, seen.append)
+    sync = BookSync("TOY-SPOT-A-B", MAY_FALL, wishes, seen.append)
     sync.opened()
     sync.snapshot(5, [(9.0, 1.0)], [(11.0, 1.0)], None, NS)
     sync.delta(0, last, prev, [(9.0, 9.0)], [], None, NS)
