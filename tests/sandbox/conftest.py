@@ -18,27 +18,7 @@ from astra.models.trades import Side
 from astra.sandbox import BookChange, HttpResponse, NewOrder, SandboxSession, SandboxVenue
 from astra.symbols import AssetType, OptionType
 from astra_sandbox import Sandbox
-
-START_MS = 1_790_000_000_000
-
-
-class StillClock:
-    """Time passes only when a test says so."""
-
-    def __init__(self) -> None:
-        self.ms = START_MS
-
-    def wall_ns(self) -> int:
-        return self.ms * 1_000_000
-
-    def monotonic(self) -> float:
-        return self.ms / 1000
-
-    async def sleep(self, seconds: float) -> None:
-        raise AssertionError("nothing sleeps here")
-
-    async def wait(self, event: Any, seconds: float) -> bool:
-        raise AssertionError("nothing waits here")
+from unwired import START_MS, StillClock
 
 
 @pytest.fixture
